@@ -1,0 +1,46 @@
+"""Strict numerics for every test: no silent promotion of dtypes or ranks, and warnings are errors (pyproject)."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import jax
+import pytest
+from support import reference
+
+CACHE = Path(__file__).parent.parent / ".cache" / "jax"
+jax.config.update("jax_compilation_cache_dir", str(CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="write tests/golden anew (needs torch, and -n 0)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--write-golden"):
+        assert reference.HAVE_TORCH, "--write-golden needs torch"
+        reference.start_writing()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--write-golden"):
+        reference.finish_writing()
+
+
+@pytest.fixture
+def x64():
+    """Run the test in float64."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def key() -> jax.Array:
+    return jax.random.key(0)
