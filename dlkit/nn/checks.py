@@ -1,0 +1,131 @@
+"""Errors before XLA sees anything: which layer, which parameter, what was expected and why, what was given."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlkit import tree
+
+__all__ = ["check_axis", "check_float", "check_params", "check_state", "describe", "note_where"]
+
+
+def describe(layer: Any) -> str:
+    """The layer's class and its own numbers, without its children and initializers."""
+    shown = []
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name)
+        plain = isinstance(value, int | float | str | bool) or (
+            isinstance(value, tuple) and all(isinstance(v, int | float | tuple) for v in value)
+        )
+        if plain and value != field.default:
+            shown.append(f"{field.name}={value!r}")
+    return f"{type(layer).__name__}({', '.join(shown)})"
+
+
+def shape_of(x: Any) -> str:
+    if hasattr(x, "shape") and hasattr(x, "dtype"):
+        return f"{x.dtype}[{','.join(str(n) for n in x.shape)}]"
+    leaves = tree.flatten(x)
+    if not leaves or "" in leaves:
+        return type(x).__name__
+    return ", ".join(f"{path}: {shape_of(leaf)}" for path, leaf in leaves.items())
+
+
+def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: str = "x") -> None:
+    """Raise a ValueError unless axis `axis` of `x` has `size` elements; `because` names the field, `d_in=4`."""
+    if np.ndim(x) < (axis + 1 if axis >= 0 else -axis):
+        raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: it has no axis {axis}")
+    if np.shape(x)[axis] != size:
+        which = "the last axis" if axis == -1 else f"axis {axis}"
+        raise ValueError(
+            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {which} to have size {size} "
+            f"because {because}, got {np.shape(x)[axis]}"
+        )
+
+
+def check_float(layer: Any, x: Any, like: Any = None, *, name: str = "x") -> None:
+    """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given."""
+    dtype = jnp.result_type(x)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        raise TypeError(
+            f"{describe(layer)} got {name} of dtype {dtype} and shape {np.shape(x)}: expected floating point "
+            f"because it is multiplied by weights; write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+        )
+    if like is not None and jnp.result_type(like) != dtype:
+        raise TypeError(
+            f"{describe(layer)} got {name} of dtype {dtype} and weights of dtype {jnp.result_type(like)}: expected "
+            f"one dtype because nothing is promoted silently; cast one of them"
+        )
+
+
+@functools.lru_cache(maxsize=512)
+def _expected(layer: Any) -> tuple[Any, Any] | None:
+    """Shapes of the layer's parameters and state, or None where its `init` cannot be traced."""
+    try:
+        key = jax.eval_shape(jax.random.key, 0)
+        return jax.eval_shape(layer.init, key), jax.eval_shape(layer.init_state)
+    except Exception:
+        return None
+
+
+def _kind(leaf: Any) -> str:
+    return "float" if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else str(jnp.result_type(leaf))
+
+
+def check_params(layer: Any, params: Any) -> None:
+    """Raise a ValueError that lists, by path, which parameters are missing, unexpected, or of another shape."""
+    expected = _expected(layer)
+    if expected is None:
+        return
+    want, have = tree.flatten(expected[0]), tree.flatten(params)
+    lines = []
+    for path in sorted(want.keys() | have.keys()):
+        owner = f"because {_owner(layer, path)}"
+        if path not in have:
+            lines.append(f"  {path}: missing, expected {shape_of(want[path])} {owner}")
+        elif path not in want:
+            lines.append(f"  {path}: unexpected {shape_of(have[path])} {owner}, which has no such parameter")
+        elif np.shape(have[path]) != want[path].shape:
+            permuted = sorted(np.shape(have[path])) == sorted(want[path].shape)
+            fix = " (its axes are permuted: transpose it)" if permuted else ""
+            lines.append(
+                f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}"
+            )
+        elif _kind(have[path]) != _kind(want[path]):
+            lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}")
+    if lines:
+        shown = lines if len(lines) <= 8 else [*lines[:8], f"  ... and {len(lines) - 8} more"]
+        name = type(layer).__name__
+        raise ValueError(f"{name} got parameters that {name}.init does not make:\n" + "\n".join(shown))
+
+
+def _owner(layer: Any, path: str) -> str:
+    """The innermost layer that a parameter path leads to."""
+    children = layer.children()
+    for name, child in children.items():
+        if name == "":
+            return _owner(child, path)
+        if path == name or path.startswith(f"{name}/"):
+            return f"{name} is {_owner(child, path[len(name) + 1 :])}".replace(" is it is ", " is ")
+    return f"it is {describe(layer)}"
+
+
+def check_state(layer: Any, state: Any) -> None:
+    """Raise a ValueError where a layer that remembers is given no state."""
+    expected = _expected(layer)
+    if expected is not None and state is None and expected[1] is not None:
+        raise ValueError(
+            f"{type(layer).__name__} remembers something between calls but got state None: "
+            f"expected {shape_of(expected[1])}; start from {type(layer).__name__}.init_state()"
+        )
+
+
+def note_where(error: Exception, path: str, layer: Any, x: Any) -> None:
+    """Add to an exception where in the model it was raised, and the shape that came in; once, at the innermost layer."""
+    if not any(note.startswith("in layer ") for note in getattr(error, "__notes__", ())):
+        where = path or type(layer).__name__
+        error.add_note(f"in layer {where} = {describe(layer)}, input {shape_of(x)}")

@@ -1,0 +1,108 @@
+"""The contract that every layer, block and model keeps.
+
+    y, state = layer.apply(params, state, x, mode)
+
+A layer is a frozen dataclass of hyperparameters: a value that prints, compares, hashes and pickles, and holds no
+array. What it learns is `params`, what it must remember until its next call is `state` (None when nothing), how to
+run is `mode`. A layer of your own lists its parts as fields and says what it computes; its `init` follows from the
+fields, keys folded by their names:
+
+>>> from dataclasses import dataclass
+>>> from dlkit import nn
+>>> @dataclass(frozen=True)
+... class Gate(nn.Pure):
+...     inner: nn.Linear
+...     gate: nn.Linear
+...
+...     def __call__(self, params, x):
+...         return self.inner(params["inner"], x) * nn.functional.sigmoid(self.gate(params["gate"], x))
+>>> layer = Gate(nn.Linear(3, 2), nn.Linear(3, 2))
+>>> params = layer.init(jax.random.key(0))
+>>> sorted(params), layer(params, jnp.ones((5, 3))).shape
+(['gate', 'inner'], (5, 2))
+
+A leaf (a layer with parameters of its own) writes `init` too. That is all; `apply` of a `Pure` layer is given.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar, final
+
+import jax
+import jax.numpy as jnp  # noqa: F401  (the doctest above)
+
+from dlkit.nn.mode import Mode, fold_name
+from dlkit.nn.scope import in_scope
+
+__all__ = ["Layer", "Pure", "child_state"]
+
+P = TypeVar("P")
+S = TypeVar("S")
+
+
+class Layer(Generic[P, S]):
+    """Base of all layers: subclass as `@dataclass(frozen=True)` and write `apply` (and `init` if it is a leaf)."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # The one piece of machinery: what a layer computes runs under its name in the model, so that profiles, HLO
+        # and exceptions show the path. `__repr__` is set here because @dataclass keeps one that it finds.
+        super().__init_subclass__(**kwargs)
+        for name in ("apply", "__call__"):
+            method = cls.__dict__.get(name)
+            if method is not None and not hasattr(method, "in_scope"):
+                setattr(cls, name, in_scope(method))
+        if "__repr__" not in cls.__dict__:
+            cls.__repr__ = Layer.__repr__
+
+    def children(self) -> dict[str, "Layer"]:
+        """The layers among the fields, by name; those in a tuple are called `name/0`, `name/1`, ..."""
+        found: dict[str, Layer] = {}
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if isinstance(value, Layer):
+                found[field.name] = value
+            elif isinstance(value, tuple):
+                found |= {f"{field.name}/{i}": v for i, v in enumerate(value) if isinstance(v, Layer)}
+        return found
+
+    def init(self, key: Any) -> P:
+        """Fresh parameters: by default those of the children, as a dict (a tuple of dicts for a tuple of layers)."""
+        return self._gather(lambda name, child: child.init(fold_name(key, name)), keep=lambda _: True)
+
+    def init_state(self) -> S:
+        """The state before the first call: by default that of the children that remember, else None."""
+        return self._gather(lambda _, child: child.init_state(), keep=lambda state: state is not None) or None  # pyright: ignore[reportReturnType]
+
+    def apply(self, params: P, state: S, x: Any, mode: Mode) -> tuple[Any, S]:
+        """The output for `x`, and the state for the next call (same structure, shapes and dtypes as `state`)."""
+        raise TypeError(f"{type(self).__name__} does not say what it computes: give it an `apply`")
+
+    def _gather(self, each: Callable[[str, "Layer"], Any], keep: Callable[[Any], bool]) -> Any:
+        tree: dict[str, Any] = {}
+        for path, child in self.children().items():
+            name, *index = path.split("/")
+            value = each(path, child)
+            tree[name] = (*tree.get(name, ()), value) if index else value
+        kept = {k: v for k, v in tree.items() if (any(map(keep, v)) if isinstance(v, tuple) else keep(v))}
+        return kept
+
+    def __repr__(self) -> str:
+        fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
+        shown = [f for f in fields if f.repr and getattr(self, f.name) != f.default]
+        return f"{type(self).__name__}({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
+
+class Pure(Layer[P, None]):
+    """A layer whose output depends on `params` and `x` alone: it is also callable, `y = layer(params, x)`."""
+
+    def __call__(self, params: P, x: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} does not say what it computes: give it a `__call__`")
+
+    @final
+    def apply(self, params: P, state: None, x: Any, mode: Mode) -> tuple[Any, None]:
+        return self(params, x), None
+
+
+def child_state(state: Any, name: str) -> Any:
+    """The state of the child `name`, or None where it remembers nothing. For layers that hold arbitrary children."""
+    return state.get(name) if isinstance(state, Mapping) else None

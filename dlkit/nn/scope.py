@@ -1,0 +1,81 @@
+"""Where we are in the model while it is traced: for names in profiles and exceptions, never for numbers.
+
+Each layer's `apply` and `__call__` run inside `in_scope`, which enters `jax.named_scope` under the name that the parent
+gives the layer, checks the parameters once at the outermost layer, and notes on an exception where it was raised.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from dlkit.nn.checks import check_params, check_state, note_where
+from dlkit.nn.mode import Mode
+
+__all__ = ["in_scope"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    layer: Any
+    params: Any
+    path: str
+
+
+_frame: ContextVar[_Frame | None] = ContextVar("dlkit_frame", default=None)
+
+
+def _name_in(parent: _Frame, layer: Any, params: Any) -> str:
+    """What the parent calls this layer. By identity of the parameters first: one definition may serve as two children."""
+    children = parent.layer.children()
+    for name in children:
+        held = parent.params
+        for part in name.split("/"):
+            held = _item(held, part)
+        if held is params and params is not None:
+            return name
+    return next((name for name, child in children.items() if child is layer), type(layer).__name__)
+
+
+def _item(held: Any, part: str) -> Any:
+    if isinstance(held, Mapping):
+        return held.get(part)
+    return held[int(part)] if isinstance(held, tuple) and part.isdigit() and int(part) < len(held) else None
+
+
+def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a layer's `apply` or `__call__`."""
+    is_apply = method.__name__ == "apply"
+
+    @functools.wraps(method)
+    def run(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
+        parent = _frame.get()
+        if parent is not None and parent.layer is self and parent.params is params:
+            return method(self, params, *args, **kwargs)  # `apply` of a Pure layer, calling its `__call__`
+        name = "" if parent is None else _name_in(parent, self, params)
+        path = "/".join(part for part in (parent.path if parent else "", name) if part)
+        token = _frame.set(_Frame(self, params, path))
+        try:
+            if is_apply and len(args) >= 3 and not isinstance(args[2], Mode):
+                raise TypeError(
+                    f"{type(self).__name__}.apply wants a Mode as its fourth argument, EVAL or training(key), "
+                    f"got {type(args[2]).__name__}"
+                )
+            if parent is None:
+                check_params(self, params)
+                if is_apply and args:
+                    check_state(self, args[0])
+            with jax.named_scope(name or type(self).__name__):
+                return method(self, params, *args, **kwargs)
+        except Exception as error:
+            inputs = args[1:2] if is_apply else args[:1]
+            note_where(error, path, self, inputs[0] if inputs else kwargs.get("x"))
+            raise
+        finally:
+            _frame.reset(token)
+
+    run.in_scope = True  # pyright: ignore[reportFunctionMemberAccess]
+    return run
