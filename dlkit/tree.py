@@ -52,11 +52,7 @@ def _matches(segments: Sequence[str], pattern: Sequence[str]) -> bool:
         return not segments
     if pattern[0] == "**":
         return any(_matches(segments[i:], pattern[1:]) for i in range(len(segments) + 1))
-    return (
-        bool(segments)
-        and fnmatch.fnmatchcase(segments[0], pattern[0])
-        and _matches(segments[1:], pattern[1:])
-    )
+    return bool(segments) and fnmatch.fnmatchcase(segments[0], pattern[0]) and _matches(segments[1:], pattern[1:])
 
 
 def match(tree: Tree, patterns: str | Iterable[str], *, required: bool = True) -> Tree:
@@ -96,8 +92,7 @@ def count(tree: Tree) -> int:
 def nbytes(tree: Tree) -> int:
     """The bytes that the arrays (or shapes) of `tree` take."""
     return sum(
-        int(np.prod(np.shape(leaf), dtype=np.int64)) * jnp.result_type(leaf).itemsize
-        for leaf in jax.tree.leaves(tree)
+        int(np.prod(np.shape(leaf), dtype=np.int64)) * jnp.result_type(leaf).itemsize for leaf in jax.tree.leaves(tree)
     )
 
 

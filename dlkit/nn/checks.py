@@ -92,9 +92,7 @@ def check_params(layer: Any, params: Any) -> None:
         elif np.shape(have[path]) != want[path].shape:
             permuted = sorted(np.shape(have[path])) == sorted(want[path].shape)
             fix = " (its axes are permuted: transpose it)" if permuted else ""
-            lines.append(
-                f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}"
-            )
+            lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}")
         elif _kind(have[path]) != _kind(want[path]):
             lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}")
     if lines:

@@ -38,9 +38,7 @@ class _Combinator(Layer[Any, Any]):
 
 def _run(layer: Layer, params: Any, state: Any, x: Any, mode: Mode, name: str) -> tuple[Any, Any]:
     # A pure layer draws nothing: folding a key for it would only make the traced program longer.
-    return (
-        (layer(params, x), None) if isinstance(layer, Pure) else layer.apply(params, state, x, mode.at(name))
-    )
+    return (layer(params, x), None) if isinstance(layer, Pure) else layer.apply(params, state, x, mode.at(name))
 
 
 @dataclass(frozen=True, init=False)
@@ -78,9 +76,7 @@ class Chain(_Combinator):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Chain wants layers, got {name}={layer!r} of type {type(layer).__name__}")
         if clash := set(names) & named.keys():
-            raise ValueError(
-                f"Chain has two layers called {sorted(clash)[0]!r}: rename the one given by keyword"
-            )
+            raise ValueError(f"Chain has two layers called {sorted(clash)[0]!r}: rename the one given by keyword")
         object.__setattr__(self, "names", (*names, *named))
         object.__setattr__(self, "layers", (*layers, *named.values()))
 

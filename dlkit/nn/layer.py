@@ -28,8 +28,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, final
 
-import jax
-import jax.numpy as jnp  # noqa: F401  (the doctest above)
+import jax  # noqa: F401  (the doctest above)
+import jax.numpy as jnp  # noqa: F401
 
 from dlkit.nn.mode import Mode, fold_name
 from dlkit.nn.scope import in_scope

@@ -7,16 +7,16 @@ training and once for evaluation, with no `static_argnames`.
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array
 
 __all__ = ["EVAL", "Mode", "fold_name", "training"]
 
-AnyKey = Key[Array, "..."] | Array  # new-style typed keys, or the raw uint32 arrays of old
+AnyKey: TypeAlias = Array  # a typed key of `jax.random.key`, or the raw uint32 array of old
 
 
 def fold_name(key: AnyKey, name: str) -> AnyKey:

@@ -77,5 +77,5 @@ def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _frame.reset(token)
 
-    run.in_scope = True  # pyright: ignore[reportFunctionMemberAccess]
+    run.in_scope = True  # pyright: ignore[reportAttributeAccessIssue]
     return run

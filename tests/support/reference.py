@@ -44,7 +44,5 @@ def reference(name: str, compute: Callable[[], Mapping[str, np.ndarray]]) -> dic
             _cache[path] = dict(stored)
     prefix = f"{case}/"
     found = {k[len(prefix) :]: v for k, v in _cache[path].items() if k.startswith(prefix)}
-    assert found, (
-        f"{path.name} holds no case {case!r}: write it with torch installed, pytest --write-golden -n 0"
-    )
+    assert found, f"{path.name} holds no case {case!r}: write it with torch installed, pytest --write-golden -n 0"
     return found
