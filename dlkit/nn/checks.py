@@ -123,7 +123,7 @@ def check_state(layer: Any, state: Any) -> None:
 
 
 def note_where(error: Exception, path: str, layer: Any, x: Any) -> None:
-    """Add to an exception where in the model it was raised, and the shape that came in; once, at the innermost layer."""
+    """Add to an exception where in the model it was raised and the shape that came in; once, at the innermost layer."""
     if not any(note.startswith("in layer ") for note in getattr(error, "__notes__", ())):
         where = path or type(layer).__name__
         error.add_note(f"in layer {where} = {describe(layer)}, input {shape_of(x)}")

@@ -29,7 +29,7 @@ _frame: ContextVar[_Frame | None] = ContextVar("dlkit_frame", default=None)
 
 
 def _name_in(parent: _Frame, layer: Any, params: Any) -> str:
-    """What the parent calls this layer. By identity of the parameters first: one definition may serve as two children."""
+    """What the parent calls this layer: by identity of the parameters first, as one definition may serve twice."""
     children = parent.layer.children()
     for name in children:
         held = parent.params

@@ -1,0 +1,67 @@
+"""A layer with one input: what the layer properties are checked on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlkit import tree
+from dlkit.nn import EVAL, Layer, Mode, training
+
+__all__ = ["Case", "apply", "assert_close", "scalar"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer with one input, and what the properties are checked with."""
+
+    layer: Layer
+    x: Any
+    batched: bool  # whether axis 0 of x holds independent examples
+    unbiased: bool | None  # whether the mean of many training outputs is the evaluation output
+    scale: tuple[float, float]  # bounds on the root mean square of the output, fresh weights and an input of scale 1
+    unused: tuple[str, ...]  # globs of parameters whose gradient is zero by design
+
+    @cached_property
+    def params(self) -> Any:
+        return self.layer.init(jax.random.key(1))
+
+    @cached_property
+    def state(self) -> Any:
+        return self.layer.init_state()
+
+    @cached_property
+    def modes(self) -> dict[str, Mode]:
+        return {"evaluation": EVAL, "training": training(jax.random.key(2))}
+
+    @property
+    def differentiable(self) -> bool:
+        return jnp.issubdtype(jnp.result_type(self.x), jnp.inexact)
+
+
+def apply(case: Case, mode: str) -> tuple[Any, Any]:
+    return case.layer.apply(case.params, case.state, case.x, case.modes[mode])
+
+
+def assert_close(got: Any, want: Any, what: str, tolerance: float = 1e-5) -> None:
+    for (path, a), b in zip(tree.flatten(got).items(), jax.tree.leaves(want), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        bound = tolerance * max(1.0, float(np.max(np.abs(b), initial=0.0)))
+        worst = float(np.max(np.abs(a - b), initial=0.0))
+        assert worst <= bound, f"{what}: {path or 'the output'} differs by {worst:.3g} (tolerance {bound:.1g})"
+
+
+def scalar(case: Case, mode: Mode) -> Callable[[Any, Any], Any]:
+    """A scalar of the output that weighs each element differently, as a function of (params, x)."""
+
+    def fn(params: Any, x: Any) -> Any:
+        y, _ = case.layer.apply(params, case.state, x, mode)
+        leaves = [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        weights = [jnp.cos(1.0 + jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape) for leaf in leaves]
+        return sum(jnp.sum(w * leaf) for w, leaf in zip(weights, leaves, strict=True))
+
+    return fn

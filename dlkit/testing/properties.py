@@ -1,0 +1,188 @@
+"""Properties of a layer as a function: how it is run, differentiated and stored must not matter."""
+
+import pickle
+from dataclasses import fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlkit import tree
+from dlkit.nn import EVAL, Mode
+from dlkit.testing.case import Case, apply, assert_close, scalar
+
+__all__: list[str] = []
+
+
+# --- definitions and parameters ------------------------------------------------------------------------------------
+
+
+def is_a_value(case: Case) -> None:
+    layer = case.layer
+    for field in fields(layer):  # pyright: ignore[reportArgumentType]
+        try:
+            hash(getattr(layer, field.name))
+        except TypeError:
+            raise AssertionError(f"field {field.name} = {getattr(layer, field.name)!r} is not hashable") from None
+    twin = pickle.loads(pickle.dumps(layer))  # noqa: S301  (our own bytes)
+    assert twin == layer, "the layer does not equal its pickled copy: compare=False fields, or eq=False?"
+    assert hash(twin) == hash(layer), "equal layers hash differently"
+    assert type(layer).__name__ in repr(layer), f"repr does not name the class: {layer!r}"
+
+
+def init_is_deterministic(case: Case) -> None:
+    again, other = case.layer.init(jax.random.key(1)), case.layer.init(jax.random.key(7))
+    assert not (lines := tree.diff(case.params, again)), f"init gives another tree each time:\n{lines}"
+    for path, leaf in tree.flatten(case.params).items():
+        assert np.array_equal(leaf, tree.flatten(again)[path], equal_nan=True), f"{path} differs under one key"
+    abstract = jax.eval_shape(case.layer.init, jax.random.key(1))
+    assert not (lines := tree.diff(abstract, case.params)), f"eval_shape(init) differs from init:\n{lines}"
+    assert not (lines := tree.diff(case.params, other)), f"init's tree depends on the key:\n{lines}"
+
+
+def strongly_typed(case: Case) -> None:
+    for what, held in (("parameter", case.params), ("state", case.state)):
+        for path, leaf in tree.flatten(held).items():
+            assert not getattr(leaf, "weak_type", False), f"{what} {path} is weakly typed: give jnp.zeros a dtype"
+
+
+def fresh_scale(case: Case) -> None:
+    y = np.asarray(apply(case, "evaluation")[0], np.float32)
+    rms = float(np.sqrt(np.mean(np.square(y))))
+    low, high = case.scale
+    assert low <= rms <= high, f"fresh weights give an output of RMS {rms:.3g}, outside [{low:g}, {high:g}]"
+
+
+# --- one function, however it is run ---------------------------------------------------------------------------------
+
+
+def jit_equals_eager(case: Case) -> None:
+    for mode in case.modes:
+        jitted = jax.jit(case.layer.apply)(case.params, case.state, case.x, case.modes[mode])
+        assert_close(jitted, apply(case, mode), f"jit and eager differ in {mode}")
+
+
+def vmap_equals_loop(case: Case) -> None:
+    roll = jnp.roll(case.x, 1, axis=0) if np.ndim(case.x) else case.x
+    xs = jnp.stack([jnp.asarray(case.x), roll])
+    for mode in case.modes.values():
+        many = jax.vmap(lambda x, mode=mode: case.layer.apply(case.params, case.state, x, mode))(xs)
+        each = [case.layer.apply(case.params, case.state, x, mode) for x in xs]
+        assert_close(many, jax.tree.map(lambda *a: jnp.stack(a), *each), "vmap and a loop differ")
+
+
+def state_keeps_its_type(case: Case) -> None:
+    for mode in case.modes:
+        after = jax.eval_shape(lambda m=mode: apply(case, m)[1])
+        assert not (lines := tree.diff(jax.eval_shape(lambda: case.state), after)), f"in {mode}:\n{lines}"
+        assert jax.tree.structure(after) == jax.tree.structure(case.state), f"in {mode}: another container"
+
+
+def scans_over_steps(case: Case) -> None:
+    mode = case.modes["training"]
+
+    def step(state: Any, one: Mode) -> tuple[Any, Any]:
+        y, state = case.layer.apply(case.params, state, case.x, one)
+        return state, y
+
+    state, ys = jax.lax.scan(step, case.state, mode.split(2), length=2)
+    want, outputs = case.state, []
+    for i in range(2):
+        want, y = step(want, mode.at(i))
+        outputs.append(y)
+    assert_close((state, ys), (want, jnp.stack(outputs)), "scan over two steps and a loop differ")
+
+
+def traced_once(case: Case) -> None:
+    for name, mode in case.modes.items():
+        traces = []
+
+        @jax.jit
+        def step(params: Any, state: Any, x: Any, mode: Mode, traces: list[int] = traces) -> Any:
+            traces.append(1)
+            return case.layer.apply(params, state, x, mode)
+
+        state = case.state
+        for i in range(3):
+            _, state = step(case.params, state, case.x, mode.at(i))
+        assert len(traces) == 1, f"three calls in {name} trace {len(traces)} times: the state changes its type"
+
+
+def keeps_dtype(case: Case) -> None:
+    for dtype in (jnp.float32, jnp.bfloat16):
+
+        def cast(a: Any, dtype: Any = dtype) -> Any:
+            return a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.inexact) else a
+
+        params, x = jax.tree.map(cast, case.params), cast(jnp.asarray(case.x))
+        for name, mode in case.modes.items():
+            y, after = jax.eval_shape(case.layer.apply, params, case.state, x, mode)
+            for path, leaf in tree.flatten(y).items():
+                if jnp.issubdtype(leaf.dtype, jnp.inexact):
+                    where = f"{path or 'the output'} in {name}"
+                    assert leaf.dtype == dtype, f"{dtype.__name__} in gives {leaf.dtype} out for {where}"
+            assert not (lines := tree.diff(jax.eval_shape(lambda: case.state), after)), f"the state changes:\n{lines}"
+
+
+# --- gradients -------------------------------------------------------------------------------------------------------
+
+
+def gradient(case: Case) -> None:
+    """Derivative along a random direction, against central differences in float64: error O(h^2), h = 1e-6."""
+    with jax.enable_x64(True):
+
+        def wide(a: Any) -> Any:
+            a = np.asarray(a)
+            return jnp.asarray(a, jnp.float64 if jnp.issubdtype(a.dtype, jnp.inexact) else a.dtype)
+
+        held = Case(case.layer, wide(case.x), case.batched, case.unbiased, case.scale, case.unused)
+        held.__dict__["params"] = jax.tree.map(wide, case.params)
+        held.__dict__["state"] = jax.tree.map(wide, case.state)
+        rng = np.random.default_rng(0)
+        point = (held.params, held.x) if case.differentiable else (held.params,)
+        direction = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), point)
+        for name, mode in case.modes.items():
+            fn = scalar(held, mode)
+
+            def along(t: Any, fn: Any = fn) -> Any:
+                moved = jax.tree.map(lambda a, d: a + t * d, point, direction)
+                return fn(*moved) if case.differentiable else fn(*moved, held.x)
+
+            value = jax.jit(along)
+            h = 1e-6
+            numeric = float(value(h) - value(-h)) / (2 * h)
+            exact = float(jax.jit(jax.grad(along))(0.0))
+            bound = 1e-6 * max(1.0, abs(exact), abs(float(value(0.0))))
+            assert abs(numeric - exact) <= bound, f"in {name}: gradient {exact:.9g}, finite differences {numeric:.9g}"
+
+
+def gradient_reaches_every_parameter(case: Case) -> None:
+    if not jax.tree.leaves(case.params):
+        return
+    fn = scalar(case, case.modes["training"])
+    grads = jax.jit(jax.grad(fn))(case.params, case.x)
+    excused = tree.flatten(tree.match(grads, case.unused)) if case.unused else {}
+    for path, grad in tree.flatten(grads).items():
+        assert np.all(np.isfinite(grad)), f"the gradient of {path} is not finite"
+        assert excused.get(path) or np.any(np.asarray(grad) != 0), f"no gradient reaches {path}"
+
+
+def remat_keeps_gradients(case: Case) -> None:
+    mode = case.modes["training"]
+    fn = scalar(case, mode)
+    argnums = (0, 1) if case.differentiable else (0,)
+    plain = jax.jit(jax.grad(fn, argnums))(case.params, case.x)
+    remat = jax.jit(jax.grad(jax.checkpoint(fn), argnums))(case.params, case.x)
+    assert_close(remat, plain, "jax.checkpoint changes the gradient")
+
+
+def examples_are_independent(case: Case) -> None:
+    if not case.batched or np.ndim(case.x) == 0 or np.shape(case.x)[0] < 2:
+        return
+    x = np.array(case.x)
+    x[1:] = np.roll(x[1:] * x.dtype.type(2) if case.differentiable else x[1:], 1, axis=-1)
+    changed = case.layer.apply(case.params, case.state, jnp.asarray(x), EVAL)[0]
+    for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(apply(case, "evaluation")[0]), strict=True):
+        worst = float(np.max(np.abs(np.asarray(a[0], np.float64) - np.asarray(b[0], np.float64)), initial=0.0))
+        assert worst <= 1e-5, f"example 0 changes by {worst:.3g} when the others do: a reduction over the wrong axis?"

@@ -1,0 +1,101 @@
+"""Properties of a layer that draws random numbers: which keys it uses, when, and what the draws average to."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from dlkit.nn import Mode, Pure
+from dlkit.testing.case import Case, apply
+
+__all__: list[str] = []
+
+
+# --- randomness ------------------------------------------------------------------------------------------------------
+
+
+@jax.tree_util.register_pytree_node_class
+class _Recorder(Mode):
+    """A mode that notes the bits of every key drawn from it. Only for eager runs."""
+
+    drawn: list[tuple[str, bytes]]  # set by `_recording`; shared by all that descend from one recorder
+
+    def rng(self, name: str) -> Any:
+        key = Mode.rng(self, name)
+        self.drawn.append((name, np.asarray(jax.random.key_data(key)).tobytes()))
+        return key
+
+    def at(self, name: str | int) -> Mode:
+        return _recording(Mode.at(Mode(self.key, self.train), name).key, self.drawn)
+
+    def split(self, n: int) -> Mode:
+        return _recording(Mode.split(Mode(self.key, self.train), n).key, self.drawn)
+
+    def tree_flatten(self) -> tuple[Any, Any]:
+        return (self.key,), _Same(self.drawn)
+
+    @classmethod
+    def tree_unflatten(cls, aux: Any, leaves: Any) -> Any:
+        return _recording(leaves[0], aux.held)
+
+
+@dataclass(frozen=True)
+class _Same:
+    """Equal to itself alone, whatever the list holds by now."""
+
+    held: list[tuple[str, bytes]]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+
+def _recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
+    mode = _Recorder(key, True)
+    object.__setattr__(mode, "drawn", drawn)
+    return mode
+
+
+def _draws(case: Case) -> list[tuple[str, bytes]]:
+    drawn: list[tuple[str, bytes]] = []
+    with jax.disable_jit():
+        case.layer.apply(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+    return drawn
+
+
+def no_key_twice(case: Case) -> None:
+    seen: dict[bytes, str] = {}
+    for name, bits in _draws(case):
+        assert bits not in seen, f"the draws {seen[bits]!r} and {name!r} use one key: descend with mode.at(child name)"
+        seen[bits] = name
+    with jax.debug_key_reuse(True):
+        case.layer.init(jax.random.key(1))
+        apply(case, "training")
+
+
+def eval_draws_nothing(case: Case) -> None:
+    for key in (jax.random.key(3), jax.random.key(4)):
+        with_key = case.layer.apply(case.params, case.state, case.x, Mode(key, False))
+        for a, b in zip(jax.tree.leaves(with_key), jax.tree.leaves(apply(case, "evaluation")), strict=True):
+            assert np.array_equal(a, b, equal_nan=True), "evaluation depends on the key"
+
+
+def training_mean_is_eval(case: Case) -> None:
+    leaf = not case.layer.children() and case.state is None and not isinstance(case.layer, Pure)
+    if not (leaf if case.unbiased is None else case.unbiased) or not _draws(case):
+        return
+    n = 2000
+    modes = case.modes["training"].split(n)
+    draw = jax.jit(jax.vmap(lambda mode: case.layer.apply(case.params, case.state, case.x, mode)[0]))
+    ys = np.asarray(draw(modes), np.float64)
+    error = np.abs(ys.mean(0) - np.asarray(apply(case, "evaluation")[0], np.float64))
+    # Six standard errors: with a few thousand elements, none lies outside by chance.
+    bound = 6 * ys.std(0) / np.sqrt(n) + 1e-5
+    worst = np.unravel_index(np.argmax(error - bound), error.shape)
+    assert np.all(error <= bound), (
+        f"the mean of {n} training outputs is {ys.mean(0)[worst]:.4g} at {tuple(map(int, worst))}, evaluation gives "
+        f"{np.asarray(apply(case, 'evaluation')[0])[worst]:.4g}: a missing scale?"
+    )
