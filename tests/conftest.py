@@ -34,6 +34,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         reference.finish_writing()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if getattr(getattr(item, "module", None), "reference", None) is reference.reference:
+            item.add_marker(pytest.mark.torch)
+
+
 @pytest.fixture
 def x64():
     """Run the test in float64."""

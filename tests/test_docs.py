@@ -1,0 +1,76 @@
+"""What the README and the docs show runs, names only what exists, and leaves no public name out."""
+
+import dataclasses
+import importlib
+import inspect
+import os
+import re
+from pathlib import Path
+
+import jax
+import matplotlib
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PACKAGES = ["functional", "nn", "optim", "losses", "metrics", "data", "models", "train", "inspect", "testing"]
+
+
+def blocks(page: Path) -> list[tuple[int, str]]:
+    """The Python blocks of a page with their line numbers, in order."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [(text[: m.start(1)].count("\n") + 1, m.group(1)) for m in found]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+def test_python_blocks_run(page, tmp_path, monkeypatch):
+    """The blocks of a page run in order in one namespace, in an empty directory, as a reader would run them."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for line, source in blocks(page):
+            exec(compile("\n" * line + source, str(page), "exec"), namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_names_exist(page):
+    """`nn.Linear` in a page is an attribute of dlkit.nn."""
+    text = page.read_text(encoding="utf-8")
+    for package, name in set(re.findall(rf"\b({'|'.join(PACKAGES)})\.([A-Za-z_]\w*)", text)):
+        prefixes = re.findall(rf"(\S*)\b{package}\.{name}\b", text)
+        if name in ("py", "md", "toml", "json") or all(
+            re.search(r"[\w.]\.$", p) and "dlkit." not in p for p in prefixes
+        ):
+            continue  # a file, or another library's: torch.nn.Linear
+        module = importlib.import_module(f"dlkit.{package}")
+        assert hasattr(module, name) or _submodule(package, name), f"{page.name} names {package}.{name}"
+
+
+def _submodule(package: str, name: str) -> bool:
+    return (ROOT / "dlkit" / package / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_public_name_is_documented(package):
+    """It is in `__all__`, has a docstring of its own, and a page of the docs shows it."""
+    module = importlib.import_module(f"dlkit.{package}")
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = []
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if inspect.ismodule(thing):
+            continue
+        generated = dataclasses.is_dataclass(thing) and (thing.__doc__ or "").startswith(f"{name}(")
+        if (callable(thing) or inspect.isclass(thing)) and (not inspect.getdoc(thing) or generated):
+            missing.append(f"{name}: no docstring")
+        if not re.search(rf"\b{re.escape(name)}\b", text):
+            missing.append(f"{name}: on no page of docs/ or README.md")
+    assert not missing, f"dlkit.{package}: " + "; ".join(missing)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert os.path.exists(page.parent / target), f"{page.name} links to {target}, which is not there"
