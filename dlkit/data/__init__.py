@@ -4,14 +4,13 @@ from dlkit.data.dataset import Arrays
 from dlkit.data.digits import digits
 from dlkit.data.download import DownloadError
 from dlkit.data.idx import ChecksumError, IdxError, read_idx
-from dlkit.data.loader import Batch, Loader
+from dlkit.data.loader import Loader
 from dlkit.data.mnist import mnist
 from dlkit.data.prefetch import prefetch
 from dlkit.data.split import kfold, split
 
 __all__ = [
     "Arrays",
-    "Batch",
     "ChecksumError",
     "DownloadError",
     "IdxError",
