@@ -1,0 +1,116 @@
+"""What a run is, as data: every key there is, with its type, its bounds and its default."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from dlkit.config.parts import (
+    LossSpec,
+    MetricSpec,
+    ModelSpec,
+    Name,
+    OptimizerSpec,
+    RegularizerSpec,
+    Section,
+)
+
+__all__ = ["Checkpoints", "Config", "DataSpec", "EarlyStopping", "Run", "Train"]
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Size = Annotated[int, Field(ge=0, le=10**9)] | Annotated[float, Field(ge=0, lt=1)]
+Folder = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class Run(Section):
+    """Where the run is saved: `directory`/`name`; without a name, that of the config file."""
+
+    directory: Folder = "runs"
+    name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+
+
+class Digits(Section):
+    """scikit-learn's 1,797 digits; `valid` and `test` are shares (below 1) or counts."""
+
+    name: Literal["digits"]
+    valid: Size = 0.1
+    test: Size = 0.2
+    limit: Count | None = None
+
+
+class Mnist(Section):
+    """MNIST with its own test set; `valid` is taken from the 60,000 training images."""
+
+    name: Literal["mnist"]
+    valid: Size = 5000
+    limit: Count | None = None
+
+
+class ArraysFile(Section):
+    """Arrays of your own from an `.npz` file; `stratify` keeps the classes in proportion (integer targets)."""
+
+    name: Literal["arrays"]
+    path: Folder
+    x: Name = "x"
+    y: Name = "y"
+    valid: Size = 0.1
+    test: Size = 0.1
+    stratify: bool = True
+    limit: Count | None = None
+
+
+DataSpec = Annotated[Digits | Mnist | ArraysFile, Field(discriminator="name")]
+
+
+class EarlyStopping(Section):
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
+
+    monitor: Name = "valid/loss"
+    patience: Count = 5
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    restore_best: bool = True
+
+
+class Checkpoints(Section):
+    """Which states are kept: the last always, the best by `best`, and one every `every` epochs."""
+
+    best: Name = "valid/loss"
+    every: Count | None = None
+
+
+class Train(Section):
+    """How long, in which pieces, and where it runs."""
+
+    epochs: Annotated[int, Field(ge=1, le=10**6)]
+    batch_size: Annotated[int, Field(ge=1, le=10**7)]
+    eval_batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
+    log_every: Count = 20
+    early_stopping: EarlyStopping | None = None
+    checkpoints: Checkpoints = Checkpoints()
+    matmul_precision: Literal["default", "high", "highest"] = "default"
+    platform: Literal["auto", "cpu", "gpu", "tpu"] = "auto"
+    tensorboard: bool = True
+    plots: bool = True
+
+
+class Config(Section):
+    """A run. `dlkit.config.load` reads one from TOML; `docs/config.md` lists every key."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    run: Run = Run()
+    data: DataSpec
+    model: ModelSpec
+    loss: LossSpec
+    metrics: Annotated[tuple[MetricSpec, ...], Field(max_length=20)] = ()
+    optimizer: OptimizerSpec
+    regularizer: RegularizerSpec | None = None
+    train: Train
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _named(cls, metrics: Any) -> Any:
+        """`"accuracy"` is short for `{name = "accuracy"}`."""
+        return tuple({"name": m} if isinstance(m, str) else m for m in metrics) if _listed(metrics) else metrics
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list | tuple)
