@@ -1,5 +1,6 @@
 """Losses over C classes: cross-entropy, focal, multiclass hinge, Kullback-Leibler divergence."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import jax
@@ -31,7 +32,7 @@ def _pick(hits: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(hits, values, 0), axis=-1)
 
 
-def _class_weights(class_weight: ArrayLike | None, logits: Array) -> Array | None:
+def _class_weights(class_weight: ArrayLike | Sequence[float] | None, logits: Array) -> Array | None:
     if class_weight is None:
         return None
     weights = jnp.asarray(class_weight).astype(logits.dtype)
@@ -45,7 +46,7 @@ def cross_entropy(
     targets: Array,
     *,
     label_smoothing: Scalar = 0.0,
-    class_weight: ArrayLike | None = None,
+    class_weight: ArrayLike | Sequence[float] | None = None,
 ) -> Float[Array, "..."]:
     r"""Softmax cross-entropy from integer or soft labels.
 
@@ -115,7 +116,7 @@ def focal(
     targets: Array,
     *,
     gamma: Scalar = 2.0,
-    class_weight: ArrayLike | None = None,
+    class_weight: ArrayLike | Sequence[float] | None = None,
 ) -> Float[Array, "..."]:
     r"""Multiclass focal loss: cross-entropy that turns away from what is already right.
 

@@ -74,7 +74,7 @@ def ctc(
     label_count = _lengths("label_lengths", label_lengths, batch, count)
 
     log_p = jax.nn.log_softmax(as_float(logits, "logits"))
-    real = jnp.arange(count)[None, :] < label_count[:, None]
+    real = jnp.arange(count, dtype=jnp.int32)[None, :] < label_count[:, None]
     labels = jnp.where(real, labels.astype(jnp.int32), blank)
     states = jnp.full((batch, 2 * count + 1), blank, jnp.int32).at[:, 1::2].set(labels)
     emissions = jnp.take_along_axis(log_p, jnp.broadcast_to(states[:, None], (batch, frames, states.shape[1])), axis=2)
@@ -88,13 +88,13 @@ def ctc(
         arrived = jax.nn.logsumexp(ways, axis=0) + emission
         return jnp.where((t < frame_count)[:, None], arrived, alpha), None
 
-    first = jnp.arange(states.shape[1])[None, :] < 2
+    first = jnp.arange(2 * count + 1)[None, :] < 2
     alpha = jnp.where(first, emissions[:, 0], _IMPOSSIBLE)
-    alpha, _ = jax.lax.scan(step, alpha, (jnp.arange(1, frames), jnp.moveaxis(emissions, 1, 0)[1:]))
+    alpha, _ = jax.lax.scan(step, alpha, (jnp.arange(1, frames, dtype=jnp.int32), jnp.moveaxis(emissions, 1, 0)[1:]))
 
     end = 2 * label_count[:, None]
     last_blank = jnp.take_along_axis(alpha, end, axis=1)[:, 0]
     last_label = jnp.take_along_axis(alpha, jnp.maximum(end - 1, 0), axis=1)[:, 0]
     last_label = jnp.where(label_count > 0, last_label, _IMPOSSIBLE)
-    repeats = jnp.sum((labels[:, 1:] == labels[:, :-1]) & real[:, 1:], axis=1)
+    repeats = jnp.sum((labels[:, 1:] == labels[:, :-1]) & real[:, 1:], axis=1, dtype=jnp.int32)
     return jnp.where(frame_count >= label_count + repeats, -jnp.logaddexp(last_blank, last_label), jnp.inf)
