@@ -1,0 +1,96 @@
+"""One pass over the leaves of gradients and states: the checks and the dtypes, once for every transform."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from dlkit import tree
+
+__all__ = ["check_like", "leafwise", "need_params", "widest", "zeros_like"]
+
+
+def check_like(owner: str, problem: str, expected: Any, got: Any) -> None:
+    """Raise ValueError, with the differing paths, unless both trees have the same structure and shapes."""
+    wanted, structure = jax.tree.flatten(expected)
+    found, other = jax.tree.flatten(got)
+    if structure == other and all(jnp.shape(a) == jnp.shape(b) for a, b in zip(wanted, found, strict=True)):
+        return
+    raise ValueError(f"{owner}: {problem}:\n{tree.diff(_shapes(expected), _shapes(got))}")
+
+
+def _shapes(of: Any) -> Any:
+    # One dtype for all leaves: gradients may be kept in another precision than the parameters.
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32), of)
+
+
+def need_params(owner: str, params: Any) -> None:
+    """Raise ValueError when `update` was called without the parameters that this transform reads."""
+    if params is None:
+        raise ValueError(f"{owner} reads the parameters: call update(grads, state, params), got params=None")
+
+
+def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0.0) -> Any:
+    """A tree of moments: strongly typed, sharded as the parameters are, in their dtypes unless `dtype` is given.
+
+    Raises:
+      TypeError: a leaf is no real floating-point array.
+    """
+
+    def moment(path: str, p: Any) -> Any:
+        own = jnp.result_type(p)
+        if not jnp.issubdtype(own, jnp.floating):
+            raise TypeError(
+                f"{owner} works on real floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
+            )
+        return jnp.full_like(p, fill, dtype=own if dtype is None else jnp.dtype(dtype))
+
+    return tree.map_with_path(moment, params)
+
+
+def _is_mask(of: Any) -> bool:
+    return all(isinstance(leaf, bool) for leaf in jax.tree.leaves(of))
+
+
+def widest(*dtypes: Any) -> Any:
+    """The smallest float dtype that holds all of these. (jnp.promote_types refuses to mix under strict promotion.)"""
+    wide = dtypes[0]
+    for dtype in dtypes[1:]:
+        a, b = jnp.dtype(wide).itemsize, jnp.dtype(dtype).itemsize
+        if a == b and wide != dtype:  # float16 and bfloat16
+            wide = jnp.dtype(jnp.float32)
+        elif b > a:
+            wide = dtype
+    return wide
+
+
+def leafwise(
+    owner: str, step: Callable[..., Any], grads: Any, *moments: Any, read: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """`step(g, *moments, *read) -> (update, *new_moments)` on every leaf, as a tuple of trees.
+
+    The arithmetic is done in the widest dtype of the gradient and its moments. The update is returned in the dtype of
+    the gradient and each moment in its own, so no state ever changes its type. `read` holds trees that are only read
+    (parameters, masks).
+
+    Raises:
+      ValueError: a tree does not match the gradients; the message says which paths differ.
+    """
+    for moment in moments:
+        check_like(owner, "the gradients do not match the state (made for other parameters?)", moment, grads)
+    for other in read:
+        if jax.tree.structure(other) != jax.tree.structure(grads) or not _is_mask(other):
+            check_like(owner, "the gradients do not match the parameters", other, grads)
+    leaves, structure = jax.tree.flatten(grads)
+    columns = [jax.tree.leaves(other) for other in (*moments, *read)]
+    rows = []
+    for g, *others in zip(leaves, *columns, strict=True):
+        own = [jnp.result_type(x) for x in (g, *others[: len(moments)])]
+        wide = widest(*own)
+        inputs = [x if isinstance(x, bool) else jnp.asarray(x, wide) for x in (g, *others)]
+        outputs = step(*inputs)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        rows.append([jnp.asarray(x, dtype) for x, dtype in zip(outputs, own, strict=True)])
+    trees = zip(*rows, strict=True) if rows else [()] * (1 + len(moments))
+    return tuple(jax.tree.unflatten(structure, column) for column in trees)

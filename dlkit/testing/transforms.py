@@ -1,0 +1,166 @@
+"""The properties that every gradient transform has, as one function that users run on their own.
+
+>>> from dlkit import optim
+>>> check_transform(optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(0.1, momentum=0.9)))
+"""
+
+import pickle
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlkit import tree
+
+__all__ = ["check_transform"]
+
+
+def check_transform(transform: Any, params: Any = None) -> None:
+    """Checks that `transform` keeps the contract of `dlkit.optim.Transform`.
+
+    - it prints without memory addresses, pickles, and equals and hashes as its copy does;
+    - `init` gives strongly typed arrays, and `update` a state of the same structure, shapes, dtypes and weak types;
+      the updates have the structure, shapes and dtypes of the gradients, in float32, in bfloat16, and with bfloat16
+      gradients of float32 parameters;
+    - jit gives what eager execution gives, from one trace for several calls and for equal definitions;
+    - it works under `vmap` and `lax.scan`, with the results of a loop;
+    - calls with equal arguments give equal results, and arguments are left as they were;
+    - zero gradients give finite updates and a finite state.
+
+    Args:
+      transform: a transform; an optimizer is one.
+      params: parameters to try it on, float32. By default a small dict with the leaf names of dlkit's layers.
+
+    Raises:
+      AssertionError: a property does not hold; the message says which, and shows what differs.
+    """
+    name = type(transform).__name__
+    params = _default_params() if params is None else params
+    grads = [_like(params, seed) for seed in (1, 2, 3)]
+    _check_value(name, transform)
+    _check_types(name, transform, params, grads[0])
+    _check_pure(name, transform, params, grads[0])
+    _check_zero(name, transform, params)
+    _check_transformations(name, transform, params, grads)
+
+
+def _default_params() -> Any:
+    shapes = {
+        "embed": {"table": (3, 2)},
+        "block": {"w": (2, 3), "b": (3,), "norm": {"scale": (3,), "shift": (3,)}},
+        "head": {"w": (3, 1), "b": (1,)},
+    }
+    return _like(jax.tree.map(jnp.zeros, shapes, is_leaf=lambda node: isinstance(node, tuple)), seed=0)
+
+
+def _like(params: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda p: jnp.asarray(rng.standard_normal(jnp.shape(p)), jnp.result_type(p)), params)
+
+
+def _cast(of: Any, dtype: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), of)
+
+
+def _check_value(name: str, transform: Any) -> None:
+    shown = repr(transform)
+    assert " at 0x" not in shown, f"{name} does not print as a value, but as {shown}"
+    try:
+        copy = pickle.loads(pickle.dumps(transform))  # noqa: S301  (our own bytes)
+    except Exception as error:
+        raise AssertionError(
+            f"{name} does not pickle: {error}. Fields are numbers, strings, tuples, records"
+        ) from error
+    assert copy == transform, f"{name} is not equal to its pickled copy. Make it a @dataclass(frozen=True)"
+    try:
+        hashes = hash(transform), hash(copy)
+    except TypeError as error:
+        raise AssertionError(f"{name} does not hash: {error}. Make it frozen, and its fields hashable") from error
+    assert hashes[0] == hashes[1], f"{name} and its equal copy have different hashes"
+
+
+def _check_types(name: str, transform: Any, params: Any, grads: Any) -> None:
+    wide, narrow = jnp.float32, jnp.bfloat16
+    for of_params, of_grads in ((wide, wide), (narrow, narrow), (wide, narrow)):
+        where = f"({jnp.dtype(of_params).name} parameters, {jnp.dtype(of_grads).name} gradients)"
+        p, g = _cast(params, of_params), _cast(grads, of_grads)
+        state = jax.eval_shape(transform.init, p)
+        for path, leaf in tree.flatten(state).items():
+            assert not leaf.weak_type, f"{name}.init: {path or 'the state'} is weakly typed: give it a dtype {where}"
+        updates, after = jax.eval_shape(transform.update, g, state, p)
+        _assert_same(f"{name}.update changes the type of its state {where}", state, after)
+        _assert_same(f"{name}.update: the updates have other types than the gradients {where}", _shapes(g), updates)
+    concrete = transform.init(params)
+    _assert_same(f"{name}.init gives other types under jit", jax.eval_shape(transform.init, params), _shapes(concrete))
+
+
+def _shapes(of: Any) -> Any:
+    return jax.eval_shape(lambda: of) if not jax.tree.leaves(of) else jax.eval_shape(lambda x: x, of)
+
+
+def _assert_same(problem: str, expected: Any, got: Any) -> None:
+    difference = tree.diff(expected, got)
+    assert not difference, f"{problem}:\n{difference}"
+
+
+def _check_pure(name: str, transform: Any, params: Any, grads: Any) -> None:
+    state = transform.init(params)
+    before = jax.tree.map(np.array, (params, grads, state))
+    first = transform.update(grads, state, params)
+    second = transform.update(grads, state, params)
+    _assert_equal(f"{name}.update gives different results for equal arguments", first, second, exact=True)
+    _assert_equal(f"{name}.update changes its arguments", before, (params, grads, state), exact=True)
+
+
+def _check_zero(name: str, transform: Any, params: Any) -> None:
+    state, zeros = transform.init(params), jax.tree.map(jnp.zeros_like, params)
+    _, state = transform.update(zeros, state, params)
+    updates, state = transform.update(zeros, state, params)
+    for path, leaf in tree.flatten({"updates": updates, "state": state}).items():
+        assert bool(jnp.all(jnp.isfinite(leaf))), f"{name}: zero gradients give {leaf} at {path}"
+
+
+def _check_transformations(name: str, transform: Any, params: Any, grads: list[Any]) -> None:
+    traces = 0
+
+    def update(tx: Any, g: Any, s: Any, p: Any) -> Any:
+        nonlocal traces
+        traces += 1
+        return tx.update(g, s, p)
+
+    jitted = jax.jit(update, static_argnums=0)
+    copy = pickle.loads(pickle.dumps(transform))  # noqa: S301
+    start = state = transform.init(params)
+    results = []
+    for definition, g in zip((transform, transform, copy), grads, strict=True):
+        eager = transform.update(g, state, params)
+        updates, state = jitted(definition, g, state, params)
+        _assert_equal(f"{name}.update: jit and eager execution differ", eager, (updates, state))
+        results.append(updates)
+    assert traces == 1, f"{name}.update was traced {traces} times in 3 calls, one of them with an equal definition"
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    last, scanned = jax.lax.scan(lambda s, g: transform.update(g, s, params)[::-1], start, stacked)
+    looped = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
+    _assert_equal(f"{name}: lax.scan and a loop differ", (looped, state), (scanned, last))
+
+    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
+    states = jax.vmap(transform.init)(many)
+    mapped = jax.jit(jax.vmap(transform.update))(jax.tree.map(lambda g: g[:2], stacked), states, many)
+    for i in range(2):
+        p = jax.tree.map(lambda leaf, i=i: leaf[i], many)
+        alone = jitted(transform, grads[i], transform.init(p), p)
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], mapped)
+        _assert_equal(f"{name}: vmap and a loop differ", alone, member)
+
+
+def _assert_equal(problem: str, expected: Any, got: Any, exact: bool = False) -> None:
+    _assert_same(problem, _shapes(expected), _shapes(got))
+    # Fused and unfused float32 arithmetic differ by roundings, and XLA fuses differently in each of these programs.
+    rtol, atol = (0.0, 0.0) if exact else (1e-5, 1e-6)
+    wanted = tree.flatten(expected)
+    for path, value in tree.flatten(got).items():
+        np.testing.assert_allclose(
+            np.asarray(value), np.asarray(wanted[path]), rtol=rtol, atol=atol, err_msg=f"{problem}, at {path}"
+        )

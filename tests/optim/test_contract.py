@@ -1,0 +1,148 @@
+"""The contract's edges: what definitions hold, what errors say, what states report."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlkit import optim
+
+PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
+
+
+@pytest.mark.parametrize("value", [0.25, np.float32(0.25), np.float64(0.25), np.array(0.25), jnp.float32(0.25)])
+def test_learning_rate_of_any_scalar_type_is_stored_as_a_float(value):
+    assert optim.sgd(value) == optim.sgd(0.25)
+    assert type(optim.scale_by_learning_rate(value).learning_rate) is float
+    for dtype in (jnp.float32, jnp.bfloat16):
+        grads = jnp.ones(2, dtype)
+        tx = optim.adam(value)
+        updates, _ = tx.update(grads, tx.init(grads), grads)
+        assert updates.dtype == dtype
+
+
+def test_a_traced_learning_rate_is_a_clear_error():
+    def train(rate):
+        return optim.sgd(rate).init(PARAMS)
+
+    for transform in (jax.jit, jax.vmap, jax.grad):
+        with pytest.raises(TypeError, match="learning_rate is a traced value, wanted a concrete number"):
+            transform(train)(jnp.ones(3) if transform is jax.vmap else 0.1)
+
+
+@pytest.mark.parametrize("value", ["0.1", None, np.ones(2), True, 1j])
+def test_what_is_no_learning_rate(value):
+    from jaxtyping import TypeCheckError
+
+    with pytest.raises((TypeError, TypeCheckError)):
+        optim.scale_by_learning_rate(value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: optim.adam(0.1, b1=1.0), "b1 is 1.0, wanted 0 <= b1 < 1"),
+        (lambda: optim.adam(0.1, b2=-0.1), "b2 is -0.1, wanted 0 <= b2 < 1"),
+        (lambda: optim.adam(0.1, eps=-1e-8), "eps is -1e-08, wanted 0 or more"),
+        (lambda: optim.adam(0.1, nesterov=True, tf_style=True), "exclude each other"),
+        (lambda: optim.sgd(0.1, nesterov=True), "need a momentum"),
+        (lambda: optim.sgd(0.1, 0.9, nesterov=True, dampening=0.1), "wanted dampening=0"),
+        (lambda: optim.sgd(0.1, l2=-1.0), "weight_decay is -1.0, wanted 0 or more"),
+        (lambda: optim.rmsprop(0.1, nesterov=True), "needs a momentum"),
+        (lambda: optim.adagrad(0.1, initial_accumulator_value=-1.0), "wanted 0 or more"),
+    ],
+)
+def test_hyperparameters_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+RECIPES = [optim.sgd(0.1), optim.sgd(0.1, 0.9), optim.adagrad(0.1), optim.rmsprop(0.1), optim.adamw(0.1)]
+
+
+@pytest.mark.parametrize("tx", RECIPES, ids=lambda tx: repr(tx)[6:26])
+@pytest.mark.parametrize(
+    ("grads", "what"),
+    [
+        ({"w": jnp.ones((2, 3))}, r"b: missing"),
+        ({**PARAMS, "c": jnp.ones(1)}, r"c: unexpected"),
+        ({**PARAMS, "b": jnp.ones(4)}, r"b: expected float32\[3\], got float32\[4\]"),
+    ],
+)
+def test_gradients_of_another_tree(tx, grads, what):
+    with pytest.raises(ValueError, match=rf"do not match the parameters:\n{what}"):
+        tx.update(grads, tx.init(PARAMS), PARAMS)
+
+
+def test_gradients_that_do_not_match_the_state():
+    tx = optim.scale_by_adam()
+    with pytest.raises(ValueError, match=r"scale_by_adam: the gradients do not match the state[\s\S]*b: missing"):
+        tx.update({"w": PARAMS["w"]}, tx.init(PARAMS))
+    with pytest.raises(ValueError, match="chain of 2 links got a state of 1"):
+        optim.sgd(0.1, 0.9).update(PARAMS, optim.sgd(0.1).init(PARAMS), PARAMS)
+
+
+def test_apply_updates():
+    params = {"w": jnp.ones(2, jnp.bfloat16), "b": jnp.ones(2)}
+    updates = {"w": jnp.full(2, 2.0**-9, jnp.float32), "b": jnp.ones(2, jnp.bfloat16)}
+    new = optim.apply_updates(params, updates)
+    assert (new["w"].dtype, new["b"].dtype) == (jnp.bfloat16, jnp.float32)
+    np.testing.assert_array_equal(new["b"], [2.0, 2.0])
+    with pytest.raises(ValueError, match=r"updates do not match the parameters:\nb: missing"):
+        optim.apply_updates(params, {"w": updates["w"]})
+
+
+@pytest.mark.parametrize("link", [3, optim.SetToZero, None, jnp.ones])
+def test_what_is_no_link(link):
+    with pytest.raises(TypeError, match="wanted a transform: an object with `init` and `update`"):
+        optim.chain(link)
+    with pytest.raises(TypeError, match="wanted a transform"):
+        optim.masked(link, "**")
+
+
+def test_parameters_that_are_not_floating_point():
+    with pytest.raises(TypeError, match=r"'steps' is int32. Leave it out with `masked`"):
+        optim.adam(0.1).init({"w": jnp.ones(2), "steps": jnp.zeros((), jnp.int32)})
+
+
+def test_states_are_strongly_typed_for_weakly_typed_parameters():
+    params = {"w": jnp.asarray(1.0)}
+    assert params["w"].weak_type
+    for tx in RECIPES:
+        assert not any(leaf.weak_type for leaf in jax.tree.leaves(tx.init(params)))
+
+
+def test_counts_saturate():
+    tx = optim.adam(0.1)
+    params = jnp.ones(2)
+    last = jnp.int32(2**31 - 1)
+    adam, rate = tx.init(params)
+    updates, (adam, rate) = tx.update(params, (adam._replace(count=last), rate._replace(count=last)), params)
+    assert adam.count == rate.count == last
+    assert bool(jnp.all(jnp.isfinite(updates)))
+
+
+def test_empty_trees():
+    for tx in (*RECIPES, optim.clip_by_global_norm(1.0)):
+        updates, _ = tx.update({}, tx.init({}), {})
+        assert updates == {}
+
+
+def test_several_learning_rates():
+    tx = optim.chain(optim.masked(optim.adam(0.5), "w"), optim.masked(optim.sgd(0.25), "b"))
+    state = tx.init(PARAMS)
+    found = optim.learning_rates(state)
+    assert {path: float(rate) for path, rate in found.items()} == {"0/inner_state/1": 0.5, "1/inner_state/0": 0.25}
+    with pytest.raises(ValueError, match="2 learning rates"):
+        optim.learning_rate(state)
+    with pytest.raises(ValueError, match="no learning rate"):
+        optim.learning_rate(optim.scale(0.1).init(PARAMS))
+
+
+def test_state_is_kept_where_the_parameters_are():
+    """Moments inherit the sharding of the parameters, so that they never gather on one device."""
+    mesh = jax.make_mesh((1,), ("x",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    params = {"w": jax.device_put(jnp.ones((4, 2)), sharding)}
+    adam, _ = optim.adam(0.1).init(params)
+    assert adam.mu["w"].sharding == adam.nu["w"].sharding == sharding

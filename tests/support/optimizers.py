@@ -1,0 +1,58 @@
+"""A small problem whose gradient is written out, so that every library can be given the same numbers.
+
+The loss is curvature (p - target)^2 / 2 - 0.3 cos(2 p): stiff in some coordinates and not convex.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+STEPS = 50
+_rng = np.random.default_rng(7)
+CURVATURE = {"w": np.geomspace(0.1, 3.0, 12).reshape(4, 3), "b": np.array([0.3, 1.0, 2.0])}
+TARGET = {"w": _rng.standard_normal((4, 3)), "b": _rng.standard_normal(3)}
+START = {"w": _rng.standard_normal((4, 3)), "b": _rng.standard_normal(3)}
+
+
+def trajectory(tx: Any, steps: int = STEPS, dtype: Any = np.float64, apply: Any = None) -> dict[str, np.ndarray]:
+    """The parameters after each of the first `steps` updates of a transform, dlkit's or optax's."""
+    params = {name: jnp.asarray(p, dtype) for name, p in START.items()}
+    constants = {name: (jnp.asarray(CURVATURE[name], dtype), jnp.asarray(TARGET[name], dtype)) for name in params}
+
+    def grads(p: Any) -> Any:
+        return {n: a * (p[n] - c) + 0.6 * jnp.sin(2 * p[n]) for n, (a, c) in constants.items()}
+
+    def step(carry: Any, _: Any) -> Any:
+        p, state = carry
+        updates, state = tx.update(grads(p), state, p)
+        p = jax.tree.map(jnp.add, p, updates) if apply is None else apply(p, updates)
+        return (p, state), p
+
+    return jax.device_get(jax.lax.scan(step, (params, tx.init(params)), None, length=steps)[1])
+
+
+def torch_trajectory(make: Any, schedule: Any = None, steps: int = STEPS) -> dict[str, np.ndarray]:
+    """The parameters after some of the updates of the torch optimizer that `make(parameters)` builds, in float64."""
+    import torch
+
+    params = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in START.items()}
+    optimizer = make(params.values())
+    scheduler = schedule and schedule(optimizer)
+    seen = {name: [] for name in params}
+    for _ in range(steps):
+        for name, p in params.items():
+            a, c = torch.tensor(CURVATURE[name]), torch.tensor(TARGET[name])
+            p.grad = a * (p.detach() - c) + 0.6 * torch.sin(2 * p.detach())
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+        for name, p in params.items():
+            seen[name].append(p.detach().numpy().copy())
+    return some({name: np.stack(values) for name, values in seen.items()})
+
+
+def some(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The steps 1, 2, 3, 10, 20, 30, 40 and 50 (as far as there are so many): enough, and small on disk."""
+    return {name: values[[i for i in (0, 1, 2, 9, 19, 29, 39, 49) if i < len(values)]] for name, values in of.items()}

@@ -1,0 +1,129 @@
+"""`check_transform` finds the faults that it is there for."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dlkit import optim
+from dlkit.testing import check_transform
+
+
+class State(NamedTuple):
+    count: Any
+    seen: Any
+
+
+@dataclass(frozen=True)
+class Good(optim.Transform[State]):
+    step: float = 0.1
+
+    def init(self, params):
+        return State(jnp.zeros((), jnp.int32), jax.tree.map(jnp.zeros_like, params))
+
+    def update(self, grads, state, params=None):
+        return jax.tree.map(lambda g: -self.step * g, grads), State(state.count + 1, state.seen)
+
+
+class WeakCount(Good):
+    def init(self, params):
+        return super().init(params)._replace(count=jnp.asarray(0.0))
+
+
+class CountTurnsFloat(Good):
+    def update(self, grads, state, params=None):
+        updates, state = super().update(grads, state, params)
+        return updates, state._replace(count=state.count.astype(jnp.float32))
+
+
+class StateLosesALeaf(Good):
+    def update(self, grads, state, params=None):
+        updates, state = super().update(grads, state, params)
+        return updates, state._replace(seen=None)
+
+
+class UpdatesInFloat32(Good):
+    def update(self, grads, state, params=None):
+        updates, state = super().update(grads, state, params)
+        return jax.tree.map(lambda u: u.astype(jnp.float32), updates), state
+
+
+class UpdatesLoseALeaf(Good):
+    def update(self, grads, state, params=None):
+        updates, state = super().update(grads, state, params)
+        return updates["block"], state
+
+
+class NormalizesByZero(Good):
+    def update(self, grads, state, params=None):
+        return jax.tree.map(lambda g: g / jnp.sqrt(jnp.sum(g * g)), grads), state
+
+
+class DependsOnPython(Good):
+    calls = 0
+
+    def update(self, grads, state, params=None):
+        type(self).calls += 1
+        return jax.tree.map(lambda g: g * type(self).calls, grads), state
+
+
+class BranchesOnTracing(Good):
+    def update(self, grads, state, params=None):
+        factor = 2.0 if isinstance(state.count, jax.core.Tracer) else 1.0
+        return jax.tree.map(lambda g: factor * g, grads), state
+
+
+class ReadsValues(Good):
+    def update(self, grads, state, params=None):
+        jax.tree.map(lambda g: float(jnp.sum(g)), grads)
+        return grads, state
+
+
+class ComparesByIdentity(Good):
+    __hash__ = object.__hash__
+
+    def __eq__(self, other):
+        return self is other
+
+
+@dataclass(frozen=True)
+class HoldsAFunction(Good):
+    rule: Any = field(default_factory=lambda: lambda g: g)
+
+
+@dataclass(frozen=True)
+class HoldsAList(Good):
+    betas: Any = field(default_factory=lambda: [0.9])
+
+
+def test_a_good_one_passes():
+    check_transform(Good())
+    check_transform(optim.sgd(0.1, 0.9), {"any": jnp.ones(3), "names": (jnp.ones((2, 2)),)})
+
+
+@pytest.mark.parametrize(
+    ("faulty", "message"),
+    [
+        (WeakCount, "count is weakly typed"),
+        (CountTurnsFloat, "changes the type of its state"),
+        (StateLosesALeaf, "changes the type of its state"),
+        (UpdatesInFloat32, "other types than the gradients"),
+        (UpdatesLoseALeaf, "other types than the gradients"),
+        (NormalizesByZero, "zero gradients give"),
+        (DependsOnPython, "different results for equal arguments"),
+        (BranchesOnTracing, "jit and eager execution differ"),
+        (ComparesByIdentity, "not equal to its pickled copy"),
+        (HoldsAFunction, "does not print as a value"),
+        (HoldsAList, "does not hash"),
+    ],
+)
+def test_planted_faults(faulty, message):
+    with pytest.raises(AssertionError, match=message):
+        check_transform(faulty())
+
+
+def test_a_transform_that_cannot_be_traced():
+    with pytest.raises(jax.errors.ConcretizationTypeError):
+        check_transform(ReadsValues())
