@@ -47,13 +47,15 @@ def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: 
         )
 
 
-def check_float(layer: Any, x: Any, like: Any = None, *, name: str = "x") -> None:
+def check_float(
+    layer: Any, x: Any, like: Any = None, *, name: str = "x", because: str = "it is multiplied by weights"
+) -> None:
     """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given."""
     dtype = jnp.result_type(x)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(
             f"{describe(layer)} got {name} of dtype {dtype} and shape {np.shape(x)}: expected floating point "
-            f"because it is multiplied by weights; write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+            f"because {because}; write {name}.astype(jnp.float32), or put an nn.Rescale in front"
         )
     if like is not None and jnp.result_type(like) != dtype:
         raise TypeError(

@@ -1,0 +1,78 @@
+"""The initial weights of other libraries, for whole models."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar
+
+from dlkit.nn import initializers as inits
+from dlkit.nn.combinators import Chain
+from dlkit.nn.conv import Conv
+from dlkit.nn.embedding import Embedding
+from dlkit.nn.layer import Layer
+from dlkit.nn.learned import GatedLinear, Maxout, PRelu
+from dlkit.nn.linear import Linear
+
+__all__ = ["init_preset"]
+
+L = TypeVar("L", bound=Layer)
+Fields = Mapping[str, inits.Initializer]
+
+_TORCH_AFFINE: Fields = {"w_init": inits.torch_weight(), "b_init": inits.torch_bias()}
+_FLAX_AFFINE: Fields = {"w_init": inits.lecun_normal(), "b_init": inits.Zeros()}
+
+# Normalization layers start from scale 1 and shift 0 everywhere. Layers that neither library has take what its linear
+# layer would.
+PRESETS: Mapping[str, Mapping[type[Layer], Fields]] = {
+    "torch": {
+        Linear: _TORCH_AFFINE,
+        Conv: _TORCH_AFFINE,
+        Maxout: _TORCH_AFFINE,
+        GatedLinear: _TORCH_AFFINE,
+        Embedding: {"table_init": inits.Normal(1.0)},
+        PRelu: {"slope_init": inits.Constant(0.25)},
+    },
+    "flax": {
+        Linear: _FLAX_AFFINE,
+        Conv: _FLAX_AFFINE,
+        Maxout: _FLAX_AFFINE,
+        GatedLinear: _FLAX_AFFINE,
+        Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
+        PRelu: {"slope_init": inits.Constant(0.01)},
+    },
+}
+
+
+def init_preset(layer: L, preset: Literal["torch", "flax"]) -> L:
+    """The same model with every layer's initializers replaced by the defaults of torch or of flax.
+
+    Layers are found in fields and in tuples, at any depth. Only initializers change, those that you chose too: where
+    some should stay, apply the preset first and `dataclasses.replace` them afterwards. Layers of your own keep theirs;
+    the layers inside them do not. Numbers that are not initial weights, such as eps, stay as well.
+    `docs/initializers.md` has the table.
+
+    >>> import jax
+    >>> from dlkit import nn
+    >>> model = init_preset(nn.Chain(nn.Linear(100, 50), nn.Relu(), head=nn.Linear(50, 2)), "torch")
+    >>> bool(abs(model.init(jax.random.key(0))["linear1"]["b"]).max() <= 0.1)
+    True
+
+    Raises:
+      ValueError: an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"init_preset got {preset!r}; expected one of {', '.join(map(repr, PRESETS))}")
+    return _replaced(layer, PRESETS[preset])
+
+
+def _replaced(value: Any, table: Mapping[type[Layer], Fields]) -> Any:
+    if isinstance(value, tuple) and any(isinstance(v, Layer | tuple) for v in value):
+        return tuple(_replaced(v, table) for v in value)
+    if not isinstance(value, Layer):
+        return value
+    if isinstance(value, Chain):
+        # Its constructor takes layers by name, so the fields cannot be replaced one by one.
+        return type(value)(**{name: _replaced(child, table) for name, child in value.children().items()})
+    held = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}  # pyright: ignore
+    changes = {name: _replaced(v, table) for name, v in held.items()} | dict(table.get(type(value), {}))
+    changed = {name: v for name, v in changes.items() if v is not held[name]}
+    return dataclasses.replace(value, **changed) if changed else value  # pyright: ignore
