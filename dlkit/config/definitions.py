@@ -12,7 +12,6 @@ True
 
 import dataclasses
 import functools
-import inspect
 import types
 import typing
 from collections.abc import Mapping
@@ -31,16 +30,18 @@ NONE = {"type": "None"}
 def table() -> Mapping[str, type]:
     """Every class that a definition may name: layers by their own name, the others with their module's before it.
 
-    `Linear`, `initializers.HeNormal`, `optim.ScaleByAdam`, `losses.Penalty`.
+    `Linear`, `initializers.Orthogonal`, `optim.ScaleByAdam`, `losses.Penalty`.
     """
-    from dlkit import losses, nn, optim
+    from dlkit import losses, models, nn, optim
     from dlkit.nn import initializers
 
     found: dict[str, type] = {}
-    for prefix, module in (("", nn), ("initializers.", initializers), ("optim.", optim), ("losses.", losses)):
+    bases = (nn.Layer, initializers.Initializer, optim.Transform, optim.Schedule, losses.Penalty)
+    prefixes = {"": nn, "initializers.": initializers, "optim.": optim, "losses.": losses, "models.": models}
+    for prefix, module in prefixes.items():
         for name in module.__all__:
             value = getattr(module, name)
-            if isinstance(value, type) and dataclasses.is_dataclass(value) and not inspect.isabstract(value):
+            if isinstance(value, type) and issubclass(value, bases) and dataclasses.is_dataclass(value):
                 # A recipe that is an alias of its class (`clip = Clip`) is listed under the class's name alone.
                 found[prefix + value.__name__] = value
     return types.MappingProxyType(found)

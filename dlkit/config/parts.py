@@ -108,11 +108,6 @@ class MulticlassHinge(Section):
     variant: Literal["sum", "crammer_singer"] = "sum"
 
 
-class BinaryCrossEntropy(Section):
-    name: Literal["binary_cross_entropy"]
-    label_smoothing: Fraction = 0.0
-
-
 class Huber(Section):
     name: Literal["huber"]
     delta: Positive = 1.0
@@ -121,12 +116,10 @@ class Huber(Section):
 class PlainLoss(Section):
     """A loss without options."""
 
-    name: Literal["mse", "mae", "l2_loss", "log_cosh", "poisson_nll"]
+    name: Literal["binary_cross_entropy", "mse", "mae", "l2_loss", "log_cosh", "poisson_nll"]
 
 
-LossSpec = Annotated[
-    CrossEntropy | Focal | MulticlassHinge | BinaryCrossEntropy | Huber | PlainLoss, Field(discriminator="name")
-]
+LossSpec = Annotated[CrossEntropy | Focal | MulticlassHinge | Huber | PlainLoss, Field(discriminator="name")]
 
 
 # Metrics
@@ -135,7 +128,7 @@ LossSpec = Annotated[
 class PlainMetric(Section):
     """A metric without options."""
 
-    name: Literal["accuracy", "f1", "precision", "recall", "perplexity", "r2", "mse", "mae"]
+    name: Literal["accuracy", "binary_accuracy", "perplexity", "r2", "mse", "mae"]
 
 
 class TopK(Section):

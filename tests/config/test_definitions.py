@@ -1,0 +1,152 @@
+"""Definitions to plain data and back: equal for every public class, and nothing outside the table."""
+
+import dataclasses
+import json
+import tomllib
+
+import jax.numpy as jnp
+import pytest
+
+from dlkit import losses, models, nn, optim
+from dlkit.config import ConfigError, from_data, to_data
+from dlkit.config.definitions import table
+from dlkit.config.toml import dumps
+from dlkit.nn import initializers as init
+
+# What the fields without a default are given, by class name, so that every class in the table has an instance.
+ARGUMENTS = {
+    "Linear": (3, 2), "Conv": (4, 6, 3), "MaxPool": (2,), "AvgPool": (2,), "Embedding": (5, 3), "BatchNorm": (4,),
+    "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),
+    "Threshold": (0.5, -1.0), "Maxout": (4, 3), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
+    "Residual": (nn.Linear(3, 3),), "Chain": (nn.Linear(3, 2), nn.Relu()),
+    "initializers.Constant": (0.5,), "initializers.Uniform": (-0.1, 0.2), "initializers.Normal": (0.02,),
+    "initializers.TruncatedNormal": (0.02,), "initializers.Sparse": (0.1,),
+    "optim.Chain": ((optim.Scale(2.0), optim.Identity()),), "optim.Scale": (2.0,), "optim.Clip": (1.0,),
+    "optim.ClipByGlobalNorm": (1.0,), "optim.Masked": (optim.Scale(2.0), ("**/w",)), "optim.Trace": (0.9,),
+    "optim.ScaleByLearningRate": (optim.CosineDecay(1e-3, 100),),
+    "optim.ScaleBySchedule": (optim.ConstantSchedule(2.0),),
+    "optim.ConstantSchedule": (0.1,), "optim.PolynomialSchedule": (1.0, 0.0, 2.0, 10),
+    "optim.ExponentialDecay": (1.0, 10, 0.5), "optim.CosineDecay": (1.0, 10),
+    "optim.JoinSchedules": ((optim.ConstantSchedule(1.0), optim.CosineDecay(1.0, 5)), (3,)),
+    "optim.PiecewiseConstant": (1.0, {3: 0.5}), "optim.PiecewiseInterpolate": ("cosine", 1.0, {3: 0.5, 7: 0.1}),
+    "models.PadShortcut": (2, 4, 2),
+}  # fmt: skip
+
+
+def instances():
+    for name, cls in table().items():
+        required = [
+            f for f in dataclasses.fields(cls) if f.init and f.default is f.default_factory is dataclasses.MISSING
+        ]
+        if required or name in ARGUMENTS:
+            assert name in ARGUMENTS, f"{name} needs a line in ARGUMENTS: {[f.name for f in required]}"
+        yield name, cls(*ARGUMENTS.get(name, ()))
+
+
+@pytest.mark.parametrize(("name", "definition"), list(instances()), ids=lambda v: v if isinstance(v, str) else "")
+def test_round_trip_of_every_public_class(name, definition):
+    data = to_data(definition)
+    assert data["type"] == name
+    assert from_data(data) == definition
+    assert from_data(json.loads(json.dumps(data))) == definition
+    assert from_data(tomllib.loads(dumps({"d": data}))["d"]) == definition
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        models.resnet20(),
+        models.cnn((8, 8, 1), 10, (4, 8), hidden=5, dropout=0.5, norm="batch"),
+        models.mlp((5, 4, 3), "silu", 0.1, "layer"),
+        models.linear(4, 2),
+        nn.Conv(4, 6, (3, 1), stride=(2, 1), padding=((0, 1), (2, 3)), bias=False, w_init=init.Orthogonal()),
+        nn.Linear(3, 2, w_init=init.he_normal(), b_init=init.Constant(0.1)),
+        nn.Stack(nn.Residual(nn.Chain(nn.Linear(3, 3), out=nn.Dropout(0.1))), 3, remat="full", scan=False),
+        optim.adamw(optim.warmup_cosine_decay_schedule(0.0, 1e-3, 10, 100), mask="**/w"),
+        optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(0.1, momentum=0.9, nesterov=True)),
+        optim.rmsprop(1e-3, centered=True, momentum=0.9),
+        optim.adam(1e-3, mu_dtype=jnp.bfloat16),
+        optim.cosine_onecycle_schedule(100, 0.1),
+        losses.elastic_net(1e-4, 0.5, over=["**/w"]),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_round_trip_of_what_people_write(definition):
+    assert from_data(json.loads(json.dumps(to_data(definition)))) == definition
+
+
+def test_every_public_layer_initializer_transform_and_schedule_is_in_the_table():
+    classes = set(table().values())
+    for module in (nn, init, optim, losses):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if isinstance(value, type) and issubclass(
+                value, nn.Layer | init.Initializer | optim.Transform | optim.Schedule
+            ):
+                abstract = value in (nn.Layer, nn.Pure, init.Initializer, optim.Transform, optim.Schedule)
+                assert abstract or value in classes, name
+
+
+def test_data_is_short_and_defaults_stay_out():
+    assert to_data(nn.Chain(nn.Linear(4, 2), head=nn.Relu())) == {
+        "type": "Chain",
+        "layers": [{"name": "linear1", "type": "Linear", "d_in": 4, "d_out": 2}, {"name": "head", "type": "Relu"}],
+    }
+    assert to_data(nn.MaxPool(2, stride=1)) == {"type": "MaxPool", "window": 2, "stride": 1}
+
+
+def test_layers_without_names_are_counted():
+    layers = [{"type": "Linear", "d_in": 4, "d_out": 4}, {"type": "Relu"}, {"type": "Relu"}]
+    assert from_data({"type": "Chain", "layers": layers}) == nn.Chain(nn.Linear(4, 4), nn.Relu(), nn.Relu())
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"type": "Linaer", "d_in": 1, "d_out": 2}, ["'Linear'"]),
+        ({"type": "os.system", "command": "true"}, ["expected a `type`", "os.system"]),
+        ({"type": "dlkit.nn.Linear", "d_in": 1, "d_out": 2}, ["dlkit.nn.Linear"]),
+        ({"type": 3}, ["the integer 3"]),
+        ({"d_in": 3}, ["expected a `type`"]),
+        ({"type": "Linear", "d_in": 1, "dout": 2}, ["no field 'dout'", "'d_out'"]),
+        ({"type": "Linear", "d_in": 1}, ["d_out"]),
+        ({"type": "Linear", "d_in": "1", "d_out": 2}, ["definition.d_in", "a whole number", '"1"']),
+        ({"type": "Linear", "d_in": True, "d_out": 2}, ["a whole number", "true"]),
+        ({"type": "Linear", "d_in": 1.0, "d_out": 2}, ["a whole number"]),
+        ({"type": "Linear", "d_in": 1, "d_out": 2, "w_init": {"type": "Relu"}}, ["w_init"]),
+        ({"type": "Linear", "d_in": 1, "d_out": 2, "w_init": 0.5}, ["w_init"]),
+        ({"type": "Dropout", "rate": 1.5}, ["Dropout", "1.5"]),
+        ({"type": "Chain", "layers": [{"type": "Relu", "name": "a"}, {"type": "Relu"}]}, ["layers[1]"]),
+        ({"type": "Chain", "layers": [{"type": "Relu", "name": "a"}] * 2}, ["layers[1].name"]),
+        ({"type": "Chain", "layers": [{"type": "optim.Identity"}]}, ["expected a layer"]),
+        ({"type": "Chain", "layers": 3}, ["expected a list"]),
+        ({"type": "Chain", "layer": []}, ["'layers'"]),
+        ({"type": "Residual", "body": {"type": "initializers.Zeros"}}, ["body"]),
+        ({"type": "Stack", "block": {"type": "Relu"}, "depth": 2, "remat": "all"}, ["remat"]),
+        (object(), ["expected a table"]),
+    ],
+)  # fmt: skip
+def test_bad_data_is_a_config_error(data, words):
+    with pytest.raises(ConfigError) as info:
+        from_data(data)
+    for word in words:
+        assert word in str(info.value)
+
+
+def test_depth_is_bounded():
+    data = {"type": "Relu"}
+    for _ in range(500):
+        data = {"type": "Residual", "body": data}
+    with pytest.raises(ConfigError, match="levels deep"):
+        from_data(data)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mine(nn.Pure):
+    d: int = 3
+
+
+def test_what_has_no_form_as_data():
+    for value in (Mine(), nn.Residual(Mine()), optim.masked(optim.Scale(1.0), lambda params: params), jnp.ones(2)):
+        with pytest.raises(TypeError, match="has no form as data"):
+            to_data(value)
