@@ -1,6 +1,7 @@
-"""Looking at models and runs: summaries, costs, plots."""
+"""Looking at models and runs: summaries, costs, pictures."""
 
 from dlkit.inspect.flops import flops
+from dlkit.inspect.plots import confusion_matrix, learning_curves, misclassified
 from dlkit.inspect.summary import Row, Summary, summary
 
-__all__ = ["Row", "Summary", "flops", "summary"]
+__all__ = ["Row", "Summary", "confusion_matrix", "flops", "learning_curves", "misclassified", "summary"]
