@@ -17,13 +17,14 @@ __all__: list[str] = []
 
 @jax.tree_util.register_pytree_node_class
 class _Recorder(Mode):
-    """A mode that notes the bits of every key drawn from it. Only for eager runs."""
+    """A mode that notes the bits of every key drawn from it."""
 
     drawn: list[tuple[str, bytes]]  # set by `_recording`; shared by all that descend from one recorder
 
     def rng(self, name: str) -> Any:
         key = Mode.rng(self, name)
-        self.drawn.append((name, np.asarray(jax.random.key_data(key)).tobytes()))
+        # A callback, because the layer may be inside a scan or a rematerialized block, where the key is a tracer.
+        jax.debug.callback(lambda bits: self.drawn.append((name, np.asarray(bits).tobytes())), jax.random.key_data(key))
         return key
 
     def at(self, name: str | int) -> Mode:
@@ -61,8 +62,8 @@ def _recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
 
 def _draws(case: Case) -> list[tuple[str, bytes]]:
     drawn: list[tuple[str, bytes]] = []
-    with jax.disable_jit():
-        case.layer.apply(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+    case.layer.apply(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+    jax.effects_barrier()
     return drawn
 
 
