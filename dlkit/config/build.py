@@ -102,8 +102,9 @@ def model(config: Config) -> nn.Layer[Any, Any]:
     return nn.Chain(**front, **body.children()) if front else body
 
 
+@functools.cache
 def loss(spec: LossSpec) -> Callable[..., Any]:
-    """The loss `f(outputs, targets)`, its options filled in."""
+    """The loss `f(outputs, targets)`, its options filled in; the same object for equal specs, so tasks compare equal."""
     options = spec.model_dump(exclude={"name"})
     fn = LOSSES[spec.name]
     return functools.partial(fn, **options) if options else fn

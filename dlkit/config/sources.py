@@ -2,7 +2,6 @@
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,7 +65,7 @@ def _from_file(spec: ArraysFile) -> data.Arrays:
         raise ConfigError(f"data.path: {spec.path}: {error}") from None
 
 
-def _narrow(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _narrow(array: np.ndarray) -> np.ndarray:
     """Floats become float32, bytes that are pixels (three axes or more) float32 in [0, 1], other integers int32."""
     if array.dtype == np.uint8 and array.ndim >= 3:
         return array.astype(np.float32) / np.float32(255)
