@@ -16,17 +16,17 @@ PRNGKey = Key[Array, ""] | UInt32[Array, "2"]
 
 def _resolution(rate: float) -> tuple[int, int]:
     """Random bits for each element, and below which integer of that many bits the element is kept."""
-    # The generator makes 32 bits at a time and is most of dropout's cost, so two elements share them, unless the
-    # probability is so near to 0 or 1 that 16 bits round it by more than a part in 2^8.
-    bits = 16 if 2**-9 <= rate <= 1 - 2**-9 else 32
-    return bits, min(max(round((1 - rate) * 2**bits), 0), 2**bits - 1)
+    # The generator makes 32 bits at a time and is most of dropout's cost, so two elements share them, unless 16 bits
+    # would round the probability of keeping by a part in 10^4, or that of dropping by a part in 10^3.
+    bits = 16 if 0.01 <= rate <= 0.9 else 32
+    return bits, min(round((1 - rate) * 2**bits), 2**bits - 1)
 
 
 def keep_mask(key: PRNGKey, shape: Sequence[int], rate: float) -> Bool[Array, "..."]:
     """Independent booleans, each False with probability `rate`.
 
-    The same key and shape give the same mask under any jit, vmap over keys, or sharding. `rate` is rounded to a
-    multiple of 2^-16, or of 2^-32 where it is nearer than 2^-9 to 0 or 1.
+    The same key and shape give the same mask under any jit, vmap over keys, or sharding. `rate` is
+    rounded to a multiple of 2^-16, or of 2^-32 below 0.01 and above 0.9.
 
     >>> keep_mask(jax.random.key(0), (2, 4), 0.5).shape
     (2, 4)
@@ -76,7 +76,6 @@ def dropout(
         return jnp.zeros_like(x)
     shared = {axis % x.ndim for axis in broadcast_axes}
     mask = keep_mask(key, [1 if i in shared else n for i, n in enumerate(x.shape)], rate)
-    # The exact reciprocal of what the generator keeps, applied in float32: bfloat16 would round the factor itself.
-    bits, below = _resolution(rate)
-    kept = x.astype(wide_dtype(x.dtype)) * (2**bits / below)
+    # In float32: bfloat16 would round the factor itself.
+    kept = x.astype(wide_dtype(x.dtype)) / (1 - rate)
     return jnp.where(mask, kept, 0.0).astype(x.dtype)

@@ -4,7 +4,7 @@ import math
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Integer, Shaped
 
 __all__ = ["embedding", "linear", "one_hot"]
 
@@ -43,7 +43,7 @@ def add_bias(who: str, y: Array, b: Array | None) -> Array:
     return y + b.reshape((1,) * (y.ndim - 1) + b.shape)
 
 
-def embedding(table: Float[Array, "V D"], ids: Int[Array, "*batch"]) -> Float[Array, "*batch D"]:
+def embedding(table: Float[Array, "V D"], ids: Integer[Array, "*batch"]) -> Float[Array, "*batch D"]:
     """The rows `table[ids]`: `[V, D]` and integers `[...]` to `[..., D]`.
 
     The gradient of `table` is a scatter-add of the cotangent rows: a row looked up twice gets the sum of both. An id
@@ -61,7 +61,7 @@ def embedding(table: Float[Array, "V D"], ids: Int[Array, "*batch"]) -> Float[Ar
 
 
 def one_hot(
-    ids: Int[Array, "*batch"], classes: int, dtype: DTypeLike = jnp.float32
+    ids: Integer[Array, "*batch"], classes: int, dtype: DTypeLike = jnp.float32
 ) -> Shaped[Array, "*batch {classes}"]:
     """The unit vectors `e_id`, on a new last axis: integers `[...]` to `[..., classes]`.
 

@@ -101,7 +101,7 @@ def hard_sigmoid(x: _X) -> _X:
     >>> hard_sigmoid(jnp.array([-3.0, 0.0, 3.0]))
     Array([0. , 0.5, 1. ], dtype=float32)
     """
-    return hard_tanh(x / 6 + 0.5, 0.0, 1.0)
+    return hard_tanh(x + 3, 0.0, 6.0) / 6
 
 
 def hard_swish(x: _X) -> _X:

@@ -59,7 +59,7 @@ def _plan(
         )
     if any(max(pad) >= n for pad, n in zip(pads, windows, strict=True)):
         raise ValueError(
-            f"{who}: padding {pads} is not smaller than the window {windows}, so a window would hold nothing but padding"
+            f"{who}: padding {pads} is not smaller than the window {windows}: a window would hold only padding"
         )
     return windows, strides, pads, out
 
