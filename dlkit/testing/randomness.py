@@ -73,8 +73,8 @@ def no_key_twice(case: Case) -> None:
         assert bits not in seen, f"the draws {seen[bits]!r} and {name!r} use one key: descend with mode.at(child name)"
         seen[bits] = name
     with jax.debug_key_reuse(True):
-        case.layer.init(jax.random.key(1))
-        apply(case, "training")
+        jax.jit(lambda key: case.layer.init(key))(jax.random.key(1))
+        jax.jit(lambda mode: case.layer.apply(case.params, case.state, case.x, mode))(case.modes["training"])
 
 
 def eval_draws_nothing(case: Case) -> None:
