@@ -1,1 +1,55 @@
+"""Training: a task, a compiled step, a loop, evaluation, callbacks and checkpoints.
 
+    result = fit(Task(model, loss, metrics), optimizer, examples)
+
+`make_step` gives the step alone, for a loop of your own. `docs/training.md` and `docs/checkpoints.md` have the rest.
+"""
+
+from dlkit.train.callbacks import Callback, EarlyStopping, StopOnNan
+from dlkit.train.checkpoint import CheckpointError, CheckpointWarning, Saved, latest, read, restore, save
+from dlkit.train.checkpointer import Checkpointer, best_step
+from dlkit.train.console import Console
+from dlkit.train.evaluate import evaluate, predict
+from dlkit.train.fit import fit
+from dlkit.train.loggers import JsonLines, TensorBoard, read_rows
+from dlkit.train.run import Result, Run, load_model
+from dlkit.train.signals import Interrupted
+from dlkit.train.state import TrainState, create_state
+from dlkit.train.step import DonatedError, EvalStep, RetraceError, Step, make_eval_step, make_step, training_step
+from dlkit.train.task import Task
+
+__all__ = [
+    "Callback",
+    "CheckpointError",
+    "CheckpointWarning",
+    "Checkpointer",
+    "Console",
+    "DonatedError",
+    "EarlyStopping",
+    "EvalStep",
+    "Interrupted",
+    "JsonLines",
+    "Result",
+    "RetraceError",
+    "Run",
+    "Saved",
+    "Step",
+    "StopOnNan",
+    "Task",
+    "TensorBoard",
+    "TrainState",
+    "best_step",
+    "create_state",
+    "evaluate",
+    "fit",
+    "latest",
+    "load_model",
+    "make_eval_step",
+    "make_step",
+    "predict",
+    "read",
+    "read_rows",
+    "restore",
+    "save",
+    "training_step",
+]
