@@ -63,8 +63,8 @@ LIGHT = """
 import sys, jax, numpy, jax.numpy
 before = set(sys.modules)
 import dlkit
-new = {m.split(".")[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)
-print(sorted(new))
+new = {m.split(".")[0] for m in set(sys.modules)} - {m.split(".")[0] for m in before}
+print(sorted(new - set(sys.stdlib_module_names)))
 """
 
 
