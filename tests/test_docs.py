@@ -5,6 +5,8 @@ import importlib
 import inspect
 import os
 import re
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -26,14 +28,15 @@ def blocks(page: Path) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
-def test_python_blocks_run(page, tmp_path, monkeypatch):
+def test_python_blocks_run(page, tmp_path, monkeypatch, unchecked):
     """The blocks of a page run in order in one namespace, in an empty directory, as a reader would run them."""
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
-    namespace: dict[str, object] = {"__name__": "__main__"}
+    module = types.ModuleType("page")  # a module of its own, so that what the page defines can be pickled
+    monkeypatch.setitem(sys.modules, "page", module)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         for line, source in blocks(page):
-            exec(compile("\n" * line + source, str(page), "exec"), namespace)
+            exec(compile("\n" * line + source, str(page), "exec"), module.__dict__)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
