@@ -207,10 +207,10 @@ def test_no_gradient_of_an_evaluation_reaches_the_rest_of_the_batch():
 
 DEVICES = """
 import jax, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from dlkit.nn import BatchNorm, training
 layer = BatchNorm(3)
-mesh = jax.make_mesh((jax.device_count(),), ("data",))
+mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 x = np.random.default_rng(0).standard_normal((16, 5, 3)) * np.arange(1, 17)[:, None, None]
 x = x.astype(np.float32)
 sharded = jax.device_put(x, NamedSharding(mesh, P("data")))

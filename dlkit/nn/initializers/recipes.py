@@ -25,9 +25,10 @@ HeMode = Literal["fan_in", "fan_out", "fan_avg"]
 
 
 def lecun_normal(*, truncated: bool = True) -> VarianceScaling:
-    """Variance `1 / fan_in`: a linear layer keeps the variance of its input. The default of dlkit, flax and haiku.
+    """Variance `1 / fan_in`: a linear layer keeps the variance of its input. The default of dlkit and of flax.
 
     The normal is truncated at two standard deviations of the uncut one, as in jax and Keras, unless `truncated=False`.
+    haiku's default is this without the correction for the tails: its standard deviation is 0.88 times ours.
 
     >>> lecun_normal()
     VarianceScaling(scale=1.0, mode='fan_in', distribution='truncated_normal')
