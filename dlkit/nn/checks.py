@@ -78,29 +78,48 @@ def _kind(leaf: Any) -> str:
     return "float" if jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) else str(jnp.result_type(leaf))
 
 
-def check_params(layer: Any, params: Any) -> None:
-    """Raise a ValueError that lists, by path, which parameters are missing, unexpected, or of another shape."""
-    expected = _expected(layer)
-    if expected is None:
-        return
-    want, have = tree.flatten(expected[0]), tree.flatten(params)
+def _in_manual_mesh() -> bool:
+    """Whether this is the body of a `shard_map`, where arrays are shards and their shapes say nothing."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
+def _faults(layer: Any, expected: Any, given: Any) -> list[str]:
+    """What differs between two trees, one line a path, and why it was expected."""
+    want, have = tree.flatten(expected), tree.flatten(given)
     lines = []
     for path in sorted(want.keys() | have.keys()):
         owner = f"because {_owner(layer, path)}"
         if path not in have:
             lines.append(f"  {path}: missing, expected {shape_of(want[path])} {owner}")
         elif path not in want:
-            lines.append(f"  {path}: unexpected {shape_of(have[path])} {owner}, which has no such parameter")
+            lines.append(f"  {path}: unexpected {shape_of(have[path])} {owner}, which has no such array")
         elif np.shape(have[path]) != want[path].shape:
             permuted = sorted(np.shape(have[path])) == sorted(want[path].shape)
             fix = " (its axes are permuted: transpose it)" if permuted else ""
             lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}")
         elif _kind(have[path]) != _kind(want[path]):
             lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}")
-    if lines:
-        shown = lines if len(lines) <= 8 else [*lines[:8], f"  ... and {len(lines) - 8} more"]
-        name = type(layer).__name__
-        raise ValueError(f"{name} got parameters that {name}.init does not make:\n" + "\n".join(shown))
+    return lines if len(lines) <= 8 else [*lines[:8], f"  ... and {len(lines) - 8} more"]
+
+
+def check_params(layer: Any, params: Any) -> None:
+    """Raise a ValueError that lists, by path, which parameters are missing, unexpected, or of another shape.
+
+    Raises:
+      TypeError: the layer is not a value, so nothing can be remembered of it.
+    """
+    name = type(layer).__name__
+    try:
+        hash(layer)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} is not hashable ({error}): make it @dataclass(frozen=True), with tuples for lists"
+        ) from None
+    expected = _expected(layer)
+    if expected is None or _in_manual_mesh():
+        return
+    if lines := _faults(layer, expected[0], params):
+        raise ValueError(f"{name} got parameters that {name}.init does not make:\n" + "\n".join(lines))
 
 
 def _owner(layer: Any, path: str) -> str:
@@ -115,13 +134,21 @@ def _owner(layer: Any, path: str) -> str:
 
 
 def check_state(layer: Any, state: Any) -> None:
-    """Raise a ValueError where a layer that remembers is given no state."""
+    """Raise a ValueError where a layer that remembers is given no state, or that of another layer.
+
+    A layer that starts without a state may be given one: a cache, say, that its caller sizes.
+    """
     expected = _expected(layer)
-    if expected is not None and state is None and expected[1] is not None:
+    if expected is None or expected[1] is None or _in_manual_mesh():
+        return
+    name = type(layer).__name__
+    if state is None:
         raise ValueError(
-            f"{type(layer).__name__} remembers something between calls but got state None: "
-            f"expected {shape_of(expected[1])}; start from {type(layer).__name__}.init_state()"
+            f"{name} remembers something between calls but got state None: "
+            f"expected {shape_of(expected[1])}; start from {name}.init_state()"
         )
+    if lines := _faults(layer, expected[1], state):
+        raise ValueError(f"{name} got a state that {name}.init_state does not make:\n" + "\n".join(lines))
 
 
 def note_where(error: Exception, path: str, layer: Any, x: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from dlkit.nn.checks import describe, shape_of
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.mode import EVAL, Mode
 
@@ -75,12 +76,16 @@ class Chain(_Combinator):
         for name, layer in zip([*names, *named], [*layers, *named.values()], strict=True):
             if not isinstance(layer, Layer):
                 raise TypeError(f"Chain wants layers, got {name}={layer!r} of type {type(layer).__name__}")
+            if not name.isidentifier():
+                raise ValueError(
+                    f"Chain got a layer called {name!r}: expected an identifier, as it becomes part of paths"
+                )
         if clash := set(names) & named.keys():
             raise ValueError(f"Chain has two layers called {sorted(clash)[0]!r}: rename the one given by keyword")
         object.__setattr__(self, "names", (*names, *named))
         object.__setattr__(self, "layers", (*layers, *named.values()))
 
-    def children(self) -> dict[str, Layer]:
+    def parts(self) -> dict[str, Layer | tuple[Layer, ...]]:
         return dict(zip(self.names, self.layers, strict=True))
 
     def apply(self, params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
@@ -93,8 +98,8 @@ class Chain(_Combinator):
 
     def __getitem__(self, name: str) -> Layer:
         try:
-            return self.children()[name]
-        except KeyError:
+            return self.layers[self.names.index(name)]
+        except ValueError:
             raise KeyError(f"Chain has no layer {name!r}; it has {', '.join(self.names)}") from None
 
     def __iter__(self) -> Iterator[Layer]:
@@ -148,7 +153,7 @@ class Stack(_Combinator):
     (`"full"`: only the blocks' inputs are kept), or all but the matmuls without batch dimensions (`"dots"`).
 
     Raises:
-      ValueError: depth below 1, or an unknown `remat`.
+      ValueError: depth below 1, an unknown `remat`, or a block whose output is not shaped as its input.
     """
 
     block: Layer
@@ -174,7 +179,13 @@ class Stack(_Combinator):
 
     def apply(self, params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
         def step(x: Any, one: tuple[Any, Any, Mode]) -> tuple[Any, Any]:
-            return self.block.apply(one[0], one[1], x, one[2])
+            y, after = self.block.apply(one[0], one[1], x, one[2])
+            if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, y):
+                raise ValueError(
+                    f"Stack applies its block to the block's own output, but {describe(self.block)} maps "
+                    f"{shape_of(x)} to {shape_of(y)}: expected equal shapes"
+                )
+            return y, after
 
         # Inside a scan XLA cannot merge the recomputation with the first computation, so no barrier is needed.
         if self.remat == "full":

@@ -25,8 +25,8 @@ A leaf (a layer with parameters of its own) writes `init` too. That is all; `app
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any, Generic, TypeVar, final
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar, final, get_args, get_origin
 
 import jax  # noqa: F401  (the doctest above)
 import jax.numpy as jnp  # noqa: F401
@@ -54,37 +54,55 @@ class Layer(Generic[P, S]):
         if "__repr__" not in cls.__dict__:
             cls.__repr__ = Layer.__repr__
 
-    def children(self) -> dict[str, "Layer"]:
-        """The layers among the fields, by name; those in a tuple are called `name/0`, `name/1`, ..."""
-        found: dict[str, Layer] = {}
+    def parts(self) -> "dict[str, Layer | tuple[Layer, ...]]":
+        """The fields that are layers, or tuples of layers.
+
+        Raises:
+          TypeError: a field mixes layers with other things, or is a list.
+        """
+        found: dict[str, Layer | tuple[Layer, ...]] = {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
-            if isinstance(value, Layer):
-                found[field.name] = value
-            elif isinstance(value, tuple):
-                found |= {f"{field.name}/{i}": v for i, v in enumerate(value) if isinstance(v, Layer)}
+            several = isinstance(value, tuple | list) and any(isinstance(v, Layer) for v in value)
+            if several and not (isinstance(value, tuple) and all(isinstance(v, Layer) for v in value)):
+                raise TypeError(
+                    f"{type(self).__name__}.{field.name} is a {type(value).__name__} with layers in it: "
+                    f"expected a tuple of layers alone, so that the definition is a value"
+                )
+            empty = value == () and any(_is_layer_type(t) for t in get_args(field.type))
+            if several or empty or isinstance(value, Layer):
+                found[field.name] = value  # pyright: ignore[reportArgumentType]
+        return found
+
+    def children(self) -> "dict[str, Layer]":
+        """The layers that this one is made of, by name; those in a tuple are called `name/0`, `name/1`, ..."""
+        found: dict[str, Layer] = {}
+        for name, part in self.parts().items():
+            found |= {name: part} if isinstance(part, Layer) else {f"{name}/{i}": v for i, v in enumerate(part)}
         return found
 
     def init(self, key: Any) -> P:
         """Fresh parameters: by default those of the children, as a dict (a tuple of dicts for a tuple of layers)."""
-        return self._gather(lambda name, child: child.init(fold_name(key, name)), keep=lambda _: True)
+        tree: dict[str, Any] = {}
+        for name, part in self.parts().items():
+            if isinstance(part, Layer):
+                tree[name] = part.init(fold_name(key, name))
+            else:
+                tree[name] = tuple(child.init(fold_name(key, f"{name}/{i}")) for i, child in enumerate(part))
+        return tree  # pyright: ignore[reportReturnType]
 
     def init_state(self) -> S:
         """The state before the first call: by default that of the children that remember, else None."""
-        return self._gather(lambda _, child: child.init_state(), keep=lambda state: state is not None) or None  # pyright: ignore[reportReturnType]
+        tree: dict[str, Any] = {}
+        for name, part in self.parts().items():
+            held = part.init_state() if isinstance(part, Layer) else tuple(child.init_state() for child in part)
+            if any(state is not None for state in (held if isinstance(held, tuple) else [held])):
+                tree[name] = held
+        return tree or None  # pyright: ignore[reportReturnType]
 
     def apply(self, params: P, state: S, x: Any, mode: Mode) -> tuple[Any, S]:
         """The output for `x`, and the state for the next call (same structure, shapes and dtypes as `state`)."""
         raise TypeError(f"{type(self).__name__} does not say what it computes: give it an `apply`")
-
-    def _gather(self, each: Callable[[str, "Layer"], Any], keep: Callable[[Any], bool]) -> Any:
-        tree: dict[str, Any] = {}
-        for path, child in self.children().items():
-            name, *index = path.split("/")
-            value = each(path, child)
-            tree[name] = (*tree.get(name, ()), value) if index else value
-        kept = {k: v for k, v in tree.items() if (any(map(keep, v)) if isinstance(v, tuple) else keep(v))}
-        return kept
 
     def __repr__(self) -> str:
         fields = dataclasses.fields(self)  # pyright: ignore[reportArgumentType]
@@ -101,6 +119,11 @@ class Pure(Layer[P, None]):
     @final
     def apply(self, params: P, state: None, x: Any, mode: Mode) -> tuple[Any, None]:
         return self(params, x), None
+
+
+def _is_layer_type(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    return isinstance(origin, type) and issubclass(origin, Layer)
 
 
 def child_state(state: Any, name: str) -> Any:

@@ -4,6 +4,7 @@ The key is data and `train` is static metadata of the pytree, so plain `jax.jit(
 training and once for evaluation, with no `static_argnames`.
 """
 
+import numbers
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -76,6 +77,6 @@ def training(key: AnyKey | None) -> Mode:
     Raises:
       TypeError: `key` is a number: make a key of it with `jax.random.key(seed)`.
     """
-    if isinstance(key, int | float | bool):
+    if isinstance(key, numbers.Number):
         raise TypeError(f"training wants a PRNG key, got {key!r}: write training(jax.random.key({key!r}))")
     return Mode(key, True)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from dlkit.nn.checks import check_params, check_state, note_where
-from dlkit.nn.mode import Mode
+from dlkit.nn.mode import EVAL, Mode
 
 __all__ = ["in_scope"]
 
@@ -48,31 +48,31 @@ def _item(held: Any, part: str) -> Any:
 
 def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a layer's `apply` or `__call__`."""
-    is_apply = method.__name__ == "apply"
+    arguments = ("state", "x", "mode") if method.__name__ == "apply" else ("x",)
 
     @functools.wraps(method)
     def run(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
         parent = _frame.get()
         if parent is not None and parent.layer is self and parent.params is params:
             return method(self, params, *args, **kwargs)  # `apply` of a Pure layer, calling its `__call__`
+        given = dict(zip(arguments, args, strict=False)) | kwargs
         name = "" if parent is None else _name_in(parent, self, params)
         path = "/".join(part for part in (parent.path if parent else "", name) if part)
         token = _frame.set(_Frame(self, params, path))
         try:
-            if is_apply and len(args) >= 3 and not isinstance(args[2], Mode):
+            if not isinstance(given.get("mode", EVAL), Mode):
                 raise TypeError(
                     f"{type(self).__name__}.apply wants a Mode as its fourth argument, EVAL or training(key), "
-                    f"got {type(args[2]).__name__}"
+                    f"got {type(given['mode']).__name__}"
                 )
             if parent is None:
                 check_params(self, params)
-                if is_apply and args:
-                    check_state(self, args[0])
+                if "state" in given:
+                    check_state(self, given["state"])
             with jax.named_scope(name or type(self).__name__):
                 return method(self, params, *args, **kwargs)
         except Exception as error:
-            inputs = args[1:2] if is_apply else args[:1]
-            note_where(error, path, self, inputs[0] if inputs else kwargs.get("x"))
+            note_where(error, path, self, given.get("x"))
             raise
         finally:
             _frame.reset(token)
