@@ -104,7 +104,7 @@ def model(config: Config) -> nn.Layer[Any, Any]:
 
 @functools.cache
 def loss(spec: LossSpec) -> Callable[..., Any]:
-    """The loss `f(outputs, targets)`, its options filled in; the same object for equal specs, so tasks compare equal."""
+    """The loss `f(outputs, targets)`, its options filled in: one object for equal specs, so tasks compare equal."""
     options = spec.model_dump(exclude={"name"})
     fn = LOSSES[spec.name]
     return functools.partial(fn, **options) if options else fn

@@ -71,10 +71,16 @@ class EarlyStopping(Section):
 
 
 class Checkpoints(Section):
-    """Which states are kept: the last always, the best by `best`, and one every `every` epochs."""
+    """Saved after every `every_epochs`; the last `keep_last` and the best `keep_best` by `monitor` stay.
 
-    best: Name = "valid/loss"
-    every: Count | None = None
+    Those whose step `keep_every` divides stay too. Without a `monitor` it is the validation loss.
+    """
+
+    monitor: Name | None = None
+    keep_last: Count = 2
+    keep_best: Annotated[int, Field(ge=0, le=10**6)] = 1
+    every_epochs: Count = 1
+    keep_every: Count | None = None
 
 
 class Train(Section):

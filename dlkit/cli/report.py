@@ -1,0 +1,117 @@
+"""What `dlkit train` says before and after training, as plain text."""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["after", "header", "number", "say", "table"]
+
+
+def say(text: str = "") -> None:
+    """Print, at once."""
+    print(text, flush=True)  # noqa: T201
+
+
+def number(name: str, value: Any) -> str:
+    """A metric for people: shares as percentages."""
+    if not isinstance(value, int | float):
+        return str(value)
+    share = any(word in name for word in ("accuracy", "top_k", "precision", "recall", "f1"))
+    return f"{100 * value:.2f} %" if share else f"{value:.4g}"
+
+
+def table(values: Mapping[str, Any]) -> str:
+    """Names and values, aligned."""
+    width = max((len(name) for name in values), default=0)
+    return "\n".join(f"  {name:<{width}}  {number(name, value)}" for name, value in values.items())
+
+
+def header(parts: Any, source: str, folder: Path) -> str:
+    """Device, versions, data, the parameter table, the arithmetic of batches."""
+    import jax
+
+    from dlkit import inspect
+    from dlkit.config import build
+    from dlkit.version import __version__
+
+    config = parts.config
+    devices = jax.devices()
+    kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu, {_cores()} cores"
+    shape = build.input_shape(config) or parts.train["x"].shape[1:]
+    summary = inspect.summary(parts.task.model, (1, *shape), dtype=parts.train["x"].dtype)
+    sizes = [f"{len(parts.train):,} train"]
+    sizes += [
+        f"{len(held):,} {name}" for name, held in (("valid", parts.valid), ("test", parts.test)) if held is not None
+    ]
+    field = parts.train["x"]
+    n, size, steps = len(parts.train), config.train.batch_size, parts.steps_per_epoch
+    lines = [
+        f"dlkit {__version__}, jax {jax.__version__}, {len(devices)} x {kind}",
+        "",
+        f"config   {source}",
+        f"run      {folder}",
+        f"data     {config.data.name}: {', '.join(sizes)}; x {field.dtype}{list(field.shape[1:])}",
+        f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
+        f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
+        f"model    {summary.parameters:,} parameters, {_flops(summary.flops)}",
+        "",
+    ]
+    rows = [
+        (name, _short(layer), f"{count:,}")
+        for name, layer in parts.task.model.children().items()
+        if (count := sum(r.size for r in summary.rows if r.path.split("/")[0] == name and r.kind != "state"))
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
+    lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
+    return "\n".join(lines) + "\n"
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _ragged(n: int, size: int) -> str:
+    return f" (the last of {n % size})" if n % size else ""
+
+
+def _flops(n: int | None) -> str:
+    return "FLOPs unknown" if n is None else f"{n:,} FLOPs an example"
+
+
+def _short(layer: Any) -> str:
+    from dlkit.nn.checks import describe
+
+    text = describe(layer)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def after(folder: Path, source: str, overrides: Sequence[str], example: Path | None) -> str:
+    """Where everything is, and what to try next."""
+    named = {
+        "config.toml": "the resolved config",
+        "metrics.jsonl": "loss and metrics",
+        "model": "the trained model",
+        "checkpoints": "states to resume from",
+        "tensorboard": "events for TensorBoard",
+        "learning_curves.png": "",
+        "confusion_matrix.png": "",
+        "misclassified.png": "",
+    }
+    there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
+    width = max((len(name) for name, _ in there), default=0)
+    lines = ["saved", *(f"  {name:<{width}}  {what}".rstrip() for name, what in there), "", "next"]
+    run, again = quoted(folder), " ".join([shlex.quote(source), *map(shlex.quote, overrides)])
+    lines.append(f"  dlkit eval {run}")
+    if example is not None:
+        lines.append(f"  dlkit predict {run} {quoted(example)}")
+    lines.append(f"  dlkit summary {run}")
+    lines.append(f"  dlkit train {again} train.epochs=60 run.name=longer")
+    return "\n".join(lines)
+
+
+def quoted(path: Path) -> str:
+    """A path for the shell."""
+    return shlex.quote(str(path))

@@ -1,0 +1,55 @@
+"""Where a run lies, and what is in it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dlkit.config import Config, load
+from dlkit.config.errors import ConfigError
+
+__all__ = ["locate", "read_config", "restored", "run_folder"]
+
+RESOLVED = "config.toml"
+
+
+def read_config(path: str, overrides: Sequence[str] = ()) -> Config:
+    """The configuration in a file, or that of the run in a directory."""
+    place = Path(path)
+    return load(place / RESOLVED if place.is_dir() else place, overrides)
+
+
+def run_folder(config: Config, path: str, given: str | None = None) -> Path:
+    """Where the run is saved: as the command line says, else as the config does, else after the file's name."""
+    if given is not None:
+        return Path(given)
+    place = Path(path)
+    if place.is_dir():
+        return place
+    return Path(config.run.directory) / (config.run.name or place.stem)
+
+
+def locate(run: str) -> tuple[Path, Config]:
+    """The directory and the configuration of a run, from its directory or from the config that made it.
+
+    Raises:
+      ConfigError: there is no run.
+    """
+    place = Path(run)
+    folder = place if place.is_dir() else run_folder(load(place), run)
+    if not (folder / RESOLVED).is_file():
+        hint = f"train it with `dlkit train {run}`" if place.is_file() else "expected the directory of a run, runs/NAME"
+        raise ConfigError(f"there is no run in {str(folder)!r}: {hint}")
+    return folder, load(folder / RESOLVED)
+
+
+def restored(folder: Path, model: Any) -> tuple[Any, Any, str]:
+    """`(params, state, which)`: the final model of a run; of an unfinished one, that of its newest checkpoint.
+
+    Raises:
+      CheckpointError: the run has not saved anything, or what is saved is damaged or that of another model.
+    """
+    from dlkit import train
+
+    if train.latest(folder / "model") is not None:
+        return *train.load_model(folder, model), f"{folder}: the final model"
+    return *train.load_model(folder, model, which="last"), f"{folder}: the newest checkpoint (the run is not finished)"

@@ -1,0 +1,81 @@
+"""A configuration as the arguments of `train.fit`: task, optimizer, datasets, callbacks."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from dlkit import data, train
+from dlkit.config import build
+from dlkit.config.errors import ConfigError
+from dlkit.config.schema import Config
+from dlkit.config.sources import datasets
+
+__all__ = ["Parts", "assemble"]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a configuration stands for. `valid` and `test` are None where the config asks for none."""
+
+    config: Config
+    task: train.Task
+    optimizer: Any
+    train: data.Arrays
+    valid: data.Arrays | None
+    test: data.Arrays | None
+    steps_per_epoch: int
+
+    def callbacks(self) -> list[train.Callback]:
+        """Those that the configuration asks for; each call makes new ones."""
+        spec = self.config.train
+        made: list[train.Callback] = [train.StopOnNan()]
+        if spec.early_stopping is not None:
+            made.append(train.EarlyStopping(**spec.early_stopping.model_dump()))
+        if spec.tensorboard:
+            made.append(train.TensorBoard())
+        return [*made, train.Checkpointer(**spec.checkpoints.model_dump())]
+
+    def fit_options(self) -> dict[str, Any]:
+        """The keyword arguments of `train.fit` but for callbacks and the run's directory."""
+        spec = self.config.train
+        return {
+            "valid": self.valid,
+            "epochs": spec.epochs,
+            "batch_size": spec.batch_size,
+            "seed": self.config.seed,
+            "log_every": spec.log_every,
+            "eval_batch_size": self.eval_batch_size,
+        }
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Examples at a time where nothing is learned."""
+        return self.config.train.eval_batch_size or 256
+
+
+def task_of(config: Config) -> train.Task:
+    """The model, its loss, its metrics and its penalty."""
+    return train.Task(
+        build.model(config), build.loss(config.loss), build.metric_table(config.metrics), build.regularizer(config)
+    )
+
+
+def assemble(config: Config) -> Parts:
+    """Everything that `train.fit` needs; the data is read.
+
+    Raises:
+      ConfigError: the parts do not fit each other.
+    """
+    task = task_of(config)
+    training, valid, test = datasets(config)
+    wanted = build.input_shape(config)
+    given = training["x"].shape[1:]
+    if wanted is not None and given != wanted:
+        raise ConfigError(f"model: it takes examples of shape {list(wanted)}, but those of the data have {list(given)}")
+    stopping = config.train.early_stopping
+    if valid is None and stopping is not None and stopping.monitor.startswith("valid/"):
+        raise ConfigError(
+            f"train.early_stopping.monitor is {stopping.monitor!r}, but data.valid leaves no validation set"
+        )
+    steps = -(-len(training) // config.train.batch_size)
+    optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
+    return Parts(config, task, optimizer, training, valid, test, steps)
