@@ -33,7 +33,7 @@ class Eval:
             from dlkit.config.assemble import assemble
 
             parts = assemble(config)
-            chosen = {"test": parts.test, "valid": parts.valid, "train": parts.train}[self.split]
+            chosen = {"test": parts.test, "valid": parts.valid, "train": parts.training}[self.split]
             if chosen is None:
                 raise ConfigError(f"the config of this run leaves no {self.split} set: choose another with --split")
             params, state, source = restored(folder, parts.task.model)

@@ -82,9 +82,10 @@ def _entry(path: str, row: Any, word: str) -> dict[str, Any]:
 
 def _text(path: str, entry: dict[str, Any], word: str) -> str:
     ranked = sorted(entry[word].items(), key=lambda item: -item[1])[:5]
-    share = word == "probabilities"
-    rows = [
-        f"  {name:>3}  {f'{100 * p:6.2f} %' if share else f'{p:8.3f}'}  {'#' * round(30 * p) if share else ''}"
-        for name, p in ranked
-    ]
+    rows = []
+    for name, value in ranked:
+        if word == "probabilities":
+            rows.append(f"  {name:>3}  {100 * value:6.2f} %  {'#' * round(30 * value)}")
+        else:
+            rows.append(f"  {name:>3}  {value:8.3f}")
     return "\n".join([f"{path}: {entry['class']}", *(row.rstrip() for row in rows)])

@@ -39,14 +39,12 @@ def header(parts: Any, source: str, folder: Path) -> str:
     config = parts.config
     devices = jax.devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu, {_cores()} cores"
-    shape = build.input_shape(config) or parts.train["x"].shape[1:]
-    summary = inspect.summary(parts.task.model, (1, *shape), dtype=parts.train["x"].dtype)
-    sizes = [f"{len(parts.train):,} train"]
-    sizes += [
-        f"{len(held):,} {name}" for name, held in (("valid", parts.valid), ("test", parts.test)) if held is not None
-    ]
-    field = parts.train["x"]
-    n, size, steps = len(parts.train), config.train.batch_size, parts.steps_per_epoch
+    shape = build.input_shape(config) or parts.training["x"].shape[1:]
+    summary = inspect.summary(parts.task.model, (1, *shape), dtype=parts.training["x"].dtype)
+    sets = {"train": parts.training, "valid": parts.valid, "test": parts.test}
+    sizes = [f"{len(held):,} {name}" for name, held in sets.items() if held is not None]
+    field = parts.training["x"]
+    n, size, steps = len(parts.training), config.train.batch_size, parts.steps_per_epoch
     lines = [
         f"dlkit {__version__}, jax {jax.__version__}, {len(devices)} x {kind}",
         "",

@@ -80,7 +80,9 @@ class Train:
         callbacks = [*parts.callbacks(), train.Console(show_header=False)]
         options = parts.fit_options()
         try:
-            result = train.fit(parts.task, parts.optimizer, parts.train, **options, callbacks=callbacks, run_dir=folder)
+            result = train.fit(
+                parts.task, parts.optimizer, parts.training, callbacks=callbacks, run_dir=folder, **options
+            )
         except train.Interrupted as stop:
             save(parts.config, folder / RESOLVED)
             say(f"\nstopped by {stop.signal.name} after update {stop.step:,}; saved. To go on:\n  {self._again()}")

@@ -19,7 +19,7 @@ class Parts:
     config: Config
     task: train.Task
     optimizer: Any
-    train: data.Arrays
+    training: data.Arrays
     valid: data.Arrays | None
     test: data.Arrays | None
     steps_per_epoch: int
@@ -73,9 +73,7 @@ def assemble(config: Config) -> Parts:
         raise ConfigError(f"model: it takes examples of shape {list(wanted)}, but those of the data have {list(given)}")
     stopping = config.train.early_stopping
     if valid is None and stopping is not None and stopping.monitor.startswith("valid/"):
-        raise ConfigError(
-            f"train.early_stopping.monitor is {stopping.monitor!r}, but data.valid leaves no validation set"
-        )
+        raise ConfigError(f"train.early_stopping.monitor: {stopping.monitor!r} wants a validation set; data.valid is 0")
     steps = -(-len(training) // config.train.batch_size)
     optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
     return Parts(config, task, optimizer, training, valid, test, steps)

@@ -7,7 +7,7 @@ from typing import Any
 
 from dlkit import losses, metrics, models, nn, optim
 from dlkit.config.errors import ConfigError
-from dlkit.config.parts import LossSpec, MetricSpec, OptimizerSpec, ScheduleSpec
+from dlkit.config.parts import MetricSpec, OptimizerSpec, ScheduleSpec
 from dlkit.config.schema import Config
 from dlkit.config.sources import EXAMPLES
 
@@ -103,7 +103,7 @@ def model(config: Config) -> nn.Layer[Any, Any]:
 
 
 @functools.cache
-def loss(spec: LossSpec) -> Callable[..., Any]:
+def loss(spec: Any) -> Callable[..., Any]:
     """The loss `f(outputs, targets)`, its options filled in: one object for equal specs, so tasks compare equal."""
     options = spec.model_dump(exclude={"name"})
     fn = LOSSES[spec.name]

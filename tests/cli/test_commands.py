@@ -199,7 +199,7 @@ def test_predict(made, dlkit):
 def test_predict_agrees_with_the_model_on_the_data(made, dlkit, tmp_path):
     from dlkit.config.assemble import assemble
 
-    config, run = made
+    _, run = made
     parts = assemble(load(run / "config.toml"))
     params, state = train.load_model(run, parts.task.model)
     logits = train.predict(parts.task.model, params, state, parts.test["x"][:1])
