@@ -3,17 +3,17 @@
 import functools
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlkit.data import Arrays, Loader, prefetch
+from dlkit.data import Arrays, Loader
 from dlkit.nn import EVAL, Layer
+from dlkit.train.feed import feed, replicated
 from dlkit.train.step import Compiled, describe, evaluation_step
-from dlkit.train.sums import add, empty, merge_many
+from dlkit.train.sums import Packing, add, empty, merge_many
 from dlkit.train.task import Task
 
 __all__ = ["evaluate", "predict"]
@@ -28,8 +28,11 @@ def _measure(task: Task) -> Any:
 def _accumulate(task: Task) -> Compiled:
     """Shared by all evaluations of equal tasks, so that the second one does not compile."""
 
-    def body(params: Any, state: Any, piece: Any, batch: Mapping[str, Any]) -> Any:
-        return add(task.table(), piece, _measure(task)(params, state, batch), jnp.zeros((), jnp.int32))
+    def body(params: Any, state: Any, packed: Any, batch: Mapping[str, Any]) -> Any:
+        measured = _measure(task)(params, state, batch)
+        packing = Packing(empty(task.table(), measured))
+        piece, growing = add(task.table(), packing.unpack(packed), measured, jnp.zeros((), jnp.int32))
+        return packing.pack(piece), growing
 
     return Compiled("evaluation", body, donate=False, max_traces=None)
 
@@ -82,15 +85,18 @@ def evaluate(
     loader = Loader(dataset, _whole(batch_size, sharding), shuffle=False)
     step, table = _accumulate(task), task.table()
     if sharding is not None:
-        params, state = jax.device_put((params, state), _replicated(sharding))
+        params, state = jax.device_put((params, state), replicated(sharding))
     grown: list[Any] = []
     piece: Any = None
-    with closing(prefetch(loader.epoch(0), sharding)) as batches:
+    packing: Any = None
+    with feed(loader, 0, 0, sharding) as batches:
         for batch in batches:
             try:
                 if piece is None:
                     shapes = jax.eval_shape(_measure(task), params, state, batch)
-                    piece = jax.device_put(empty(table, shapes), _replicated(sharding))
+                    zeros = empty(table, shapes)
+                    packing = Packing(zeros)
+                    piece = jax.device_put(packing.pack(zeros), replicated(sharding))
                 piece, growing = step.jitted(params, state, piece, batch)
             except Exception as error:
                 explained = step.explain(error, params, state)
@@ -100,16 +106,10 @@ def evaluate(
             if growing:
                 grown.append(growing)
             if sharding is not None and len(sharding.device_set) > 1:
-                piece.count.block_until_ready()  # devices simulated on few cores deadlock if the loop runs ahead
-    fetched, grown = jax.device_get((piece, grown))
-    sums = {**fetched.sums, **(merge_many(table, grown) or {})}
+                jax.block_until_ready(piece)  # devices simulated on few cores deadlock if the loop runs ahead
+    packed, grown = jax.device_get((piece, grown))
+    sums = {**packing.unpack(packed).sums, **(merge_many(table, grown) or {})}
     return task.result({name: sums[name] for name in table})
-
-
-def _replicated(sharding: Any) -> Any:
-    if sharding is None or not hasattr(sharding, "mesh"):
-        return None
-    return jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
 
 
 def predict(model: Layer[Any, Any], params: Any, state: Any, x: Any, *, batch_size: int = 256) -> Any:
@@ -147,17 +147,16 @@ def predict(model: Layer[Any, Any], params: Any, state: Any, x: Any, *, batch_si
 
     outputs: list[Any] = []
     waiting: Any = None
-    with closing(prefetch(rows())) as batches:
-        for batch in batches:
-            try:
-                made = forward.jitted(params, state, batch)
-            except Exception as error:
-                explained = forward.explain(error, params, state)
-                if explained is error:
-                    raise
-                raise explained from None
-            if waiting is not None:
-                outputs.append(jax.device_get(waiting))
-            waiting = made
+    for batch in rows():
+        try:
+            made = forward.jitted(params, state, jax.device_put(batch))
+        except Exception as error:
+            explained = forward.explain(error, params, state)
+            if explained is error:
+                raise
+            raise explained from None
+        if waiting is not None:  # one batch late: the device works on the next one meanwhile
+            outputs.append(jax.device_get(waiting))
+        waiting = made
     outputs.append(jax.device_get(waiting))
     return jax.tree.map(lambda *parts: np.concatenate(parts)[:n], *outputs)

@@ -5,24 +5,24 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from dlkit.data import Arrays, Loader, prefetch
+from dlkit.data import Arrays, Loader
 from dlkit.train import checkpoint, files
 from dlkit.train.callbacks import Callback, StopOnNan, non_finite
 from dlkit.train.checkpointer import Checkpointer
 from dlkit.train.evaluate import evaluate
+from dlkit.train.feed import feed, replicated
 from dlkit.train.ledger import Ledger, row_of
 from dlkit.train.loggers import JsonLines
-from dlkit.train.run import Result, Run, replicate
+from dlkit.train.run import Result, Run
 from dlkit.train.signals import Interrupted, Signals, catch_signals
 from dlkit.train.state import TrainState, create_state, own
 from dlkit.train.step import Compiled, training_step
-from dlkit.train.sums import add, empty
+from dlkit.train.sums import Packing, add, empty
 from dlkit.train.task import Task
 
 __all__ = ["fit"]
@@ -39,7 +39,7 @@ def fit(
     epochs: int = 10,
     batch_size: int = 64,
     seed: int = 0,
-    callbacks: Sequence[Callback] = (),
+    callbacks: Sequence[Any] = (),
     run_dir: str | Path | None = None,
     log_every: int = 50,
     max_steps: int | None = None,
@@ -125,7 +125,7 @@ def fit(
             callback.on_close(run)
 
 
-def _ordered(callbacks: Sequence[Callback], run_dir: Path | None) -> list[Callback]:
+def _ordered(callbacks: Sequence[Any], run_dir: Path | None) -> list[Callback]:
     """Checkpointers last: what they save then includes what the others made of the epoch."""
     given = list(callbacks)
     for callback in given:
@@ -148,31 +148,32 @@ def _start(
         saved = checkpoint.newest(run.folder)
     make = functools.partial(create_state, task.model, optimizer)
     if saved is None:
-        run.state = replicate(make(jax.random.key(seed)) if state is None else own(state, copy=True), sharding)
+        run.state = _everywhere(make(jax.random.key(seed)) if state is None else own(state, copy=True), sharding)
         like = run.state
     else:
         like = jax.eval_shape(make, jax.random.key(seed)) if state is None else state
 
     # The inner function is traced once, here; the outer one reuses that.
     measure = jax.jit(functools.partial(training_step, task, optimizer, log_grad_norm=log_grad_norm), inline=True)
-    batch = run.loader.batch(0, 0)
-    shapes = jax.eval_shape(measure, like, _described(batch))[1]
+    shapes = jax.eval_shape(measure, like, run.loader.batch(0, 0))[1]
+    zeros = empty(table, shapes)
+    packing = Packing(zeros)
 
     def body(state: TrainState, piece: Any, batch: Any) -> Any:
         new, measured = measure(state, batch)
-        return new, *add(table, piece, measured, state.step)
+        total, growing = add(table, packing.unpack(piece), measured, state.step)
+        return new, packing.pack(total), growing
 
     compiled = Compiled("training_step", body, donate=True, max_traces=1)
-    run.ledger = Ledger(task, replicate(jax.device_put(empty(table, shapes)), sharding))
+    run.ledger = Ledger(task, packing, jax.device_put(packing.pack(zeros), replicated(sharding)))
     if saved is not None:
         run.load(saved, like, shapes)
-        run.state = replicate(run.state, sharding)
+        run.state = _everywhere(run.state, sharding)
     return compiled.jitted
 
 
-def _described(batch: Any) -> Any:
-    """Shapes and dtypes as they will be on the device (float64 becomes float32 there, unless x64 is enabled)."""
-    return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jax.dtypes.canonicalize_dtype(a.dtype)), batch)
+def _everywhere(state: TrainState, sharding: Any) -> TrainState:
+    return state if sharding is None else jax.device_put(state, replicated(sharding))
 
 
 def _overriding(run: Run, hook: str) -> list[Any]:
@@ -186,7 +187,7 @@ def _epoch(run: Run, step: Callable[..., Any], signals: Signals, sharding: Any) 
     limit, log_every = run.max_steps, run.log_every
     on_mesh = sharding is not None and len(sharding.device_set) > 1
     ahead: deque[Any] = deque()
-    with closing(prefetch(run.loader.epoch(run.epoch, run.index), sharding)) as batches:
+    with feed(run.loader, run.epoch, run.index, sharding) as batches:
         for batch in batches:
             run.state, ledger.piece, growing = step(run.state, ledger.piece, batch)
             run.batch = batch
@@ -195,9 +196,9 @@ def _epoch(run: Run, step: Callable[..., Any], signals: Signals, sharding: Any) 
             if growing:
                 ledger.growing.append(growing)
             if on_mesh:
-                ahead.append(ledger.piece.count)
+                ahead.append(ledger.piece)
                 if len(ahead) > IN_FLIGHT:
-                    ahead.popleft().block_until_ready()
+                    jax.block_until_ready(ahead.popleft())
             if run.step % log_every == 0:
                 ledger.cut(run.step, run.epoch + 1, log=True)
                 run.emit(keep=1)

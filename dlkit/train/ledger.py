@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dlkit.train.sums import NEVER, Piece, merge_host, merge_many
+from dlkit.train.sums import NEVER, Packing, Piece, merge_host, merge_many
 from dlkit.train.task import Task
 
 __all__ = ["Ledger", "row_of"]
@@ -27,9 +27,9 @@ class Cut(NamedTuple):
 class Ledger:
     """Sums of the current epoch and interval. Nothing is fetched before the piece after it has begun."""
 
-    def __init__(self, task: Task, zeros: Piece) -> None:
-        self.task, self.table = task, task.table()
-        self.zeros = zeros  # on the device, shared: a piece is not donated
+    def __init__(self, task: Task, packing: Packing, zeros: Any) -> None:
+        self.task, self.table, self.packing = task, task.table(), packing
+        self.zeros = zeros  # a packed piece of no steps, on the device, shared: a piece is not donated
         self.piece = zeros
         self.growing: list[Any] = []
         self.cuts: deque[Cut] = deque()
@@ -48,7 +48,8 @@ class Ledger:
         """The rows (`log` or `epoch`) of all cuts but the last `keep`, in order; their numbers are fetched here."""
         while len(self.cuts) > keep:
             cut = self.cuts.popleft()
-            piece, growing = jax.device_get((cut.piece, cut.growing))
+            packed, growing = jax.device_get((cut.piece, cut.growing))
+            piece: Piece = self.packing.unpack(packed)
             sums = None
             if piece.count:
                 sums = {**piece.sums, **(merge_many(self.table, growing) or {})}

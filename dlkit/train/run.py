@@ -209,10 +209,3 @@ def load_model(run_dir: str | Path, model: Layer[Any, Any], which: str = "final"
     rest = ["train/step", "train/key", "train/opt_state/**", "sums/**", "callbacks/**"]
     tree = saved.into({"train": held}, ignore=rest)
     return tree["train"].params, tree["train"].state
-
-
-def replicate(tree: Any, sharding: Any) -> Any:
-    """The tree on every device of a sharding's mesh."""
-    if sharding is None or not hasattr(sharding, "mesh"):
-        return tree
-    return jax.device_put(tree, jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec()))

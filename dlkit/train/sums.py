@@ -1,5 +1,6 @@
 """Adding up what the steps measure: on the device between two log points, on the host over an epoch."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from dlkit import metrics as m
 
-__all__ = ["Piece", "add", "empty", "merge_host", "split_kinds"]
+__all__ = ["NEVER", "Packing", "Piece", "add", "empty", "merge_host", "merge_many", "split_kinds"]
 
 NEVER = np.int32(2**31 - 1)
 
@@ -21,6 +22,36 @@ class Piece(NamedTuple):
     bad: Any  # int32: the first step whose loss was not finite, NEVER if none
     sums: dict[str, Any]  # of the metrics whose sums keep their shapes
     last: dict[str, Any]  # of the last step: learning rate, penalty, norm of the gradient
+
+
+class Packing:
+    """A tree of small arrays as one vector for each dtype, and back.
+
+    A compiled call pays for every array that goes in or out: eleven scalars cost more than the update of a small
+    network.
+    """
+
+    def __init__(self, like: Any) -> None:
+        leaves, self.treedef = jax.tree.flatten(like)
+        self.shapes = [(np.dtype(leaf.dtype).name, leaf.shape) for leaf in leaves]
+
+    def pack(self, tree: Any) -> dict[str, Any]:
+        """`{dtype: vector}`; of numpy arrays on the host, of JAX arrays in a compiled function."""
+        leaves = jax.tree.leaves(tree)
+        xp = np if all(isinstance(leaf, np.ndarray | np.generic) for leaf in leaves) else jnp
+        groups: dict[str, list[Any]] = {}
+        for leaf, (dtype, _) in zip(leaves, self.shapes, strict=True):
+            groups.setdefault(dtype, []).append(leaf.reshape(-1))
+        return {dtype: xp.concatenate(group) for dtype, group in groups.items()}
+
+    def unpack(self, packed: Mapping[str, Any]) -> Any:
+        """The tree that was packed."""
+        begin, leaves = dict.fromkeys(packed, 0), []
+        for dtype, shape in self.shapes:
+            end = begin[dtype] + math.prod(shape)
+            leaves.append(packed[dtype][begin[dtype] : end].reshape(shape))
+            begin[dtype] = end
+        return jax.tree.unflatten(self.treedef, leaves)
 
 
 def split_kinds(

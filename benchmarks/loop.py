@@ -1,0 +1,166 @@
+"""What the training loop adds to the step: ratios, interleaved in one process, with median and quartiles.
+
+    python benchmarks/loop.py [--repeats 41]
+
+`fit` is an epoch of `train.fit`: batches, the step, rows every 50 steps, exact sums, callbacks. `bare` is the same step,
+`make_step`, called in a Python `for` over the loader. `floor` is a step written by hand that returns the loss and
+nothing else, called over batches that are on the device already: what remains is JAX and the network. `silent` is
+`fit` that logs nothing within the epoch. The second table is the cost of plain dicts: the same update of a
+100-layer tree, jitted over nested dicts and over a flat tuple of the same arrays.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlkit import data, losses, metrics, nn, optim, train
+
+EPOCHS_A_RUN = 6
+
+
+def networks() -> dict[str, nn.Chain]:
+    cnn = nn.Chain(
+        nn.Conv(1, 16, 3), nn.Relu(), nn.MaxPool(2), nn.Conv(16, 32, 3), nn.Relu(), nn.MaxPool(2),
+        nn.Flatten(), head=nn.Linear(2 * 2 * 32, 10),
+    )  # fmt: skip
+    return {"mlp": nn.Chain(nn.Flatten(), nn.Linear(64, 128), nn.Relu(), head=nn.Linear(128, 10)), "cnn": cnn}
+
+
+class EpochTimes(train.Callback):
+    """Seconds of each epoch but the first, which compiles, and the last, after which the run ends."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_epoch(self, run: Any, row: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def seconds(self) -> list[float]:
+        found = np.diff(self.times).tolist()
+        self.times = []
+        return found
+
+
+def ways(task: train.Task, loader: data.Loader, optimizer: Any) -> dict[str, Callable[[], list[float]]]:
+    def fit(log_every: int) -> list[float]:
+        times = EpochTimes()
+        train.fit(task, optimizer, loader, epochs=EPOCHS_A_RUN, log_every=log_every, callbacks=[times])
+        return times.seconds()
+
+    step = train.make_step(task, optimizer)
+
+    def bare() -> list[float]:
+        state, times = train.create_state(task.model, optimizer, jax.random.key(0)), EpochTimes()
+        for epoch in range(EPOCHS_A_RUN):
+            for batch in loader.epoch(epoch):
+                state, measured = step(state, batch)
+            jax.block_until_ready(measured)
+            times.on_epoch(None, None)
+        return times.seconds()
+
+    def by_hand(state: Any, batch: Any) -> Any:
+        params, opt_state, key, n = state
+
+        def loss(params: Any) -> Any:
+            mode = nn.training(jax.random.fold_in(key, n))
+            logits, _ = task.model.apply(params, None, batch["x"], mode)
+            return losses.weighted_mean(losses.cross_entropy(logits, batch["y"]), batch["weight"])
+
+        value, grads = jax.value_and_grad(loss)(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return (optim.apply_updates(params, updates), opt_state, key, n + 1), value
+
+    compiled = jax.jit(by_hand, donate_argnums=0)
+    placed = jax.device_put(list(loader.epoch(0)))
+
+    def floor() -> list[float]:
+        made, times = train.create_state(task.model, optimizer, jax.random.key(0)), EpochTimes()
+        state = (made.params, made.opt_state, made.key, made.step)
+        for _ in range(EPOCHS_A_RUN):
+            for batch in placed:
+                state, value = compiled(state, batch)
+            jax.block_until_ready(value)
+            times.on_epoch(None, None)
+        return times.seconds()
+
+    return {"fit": lambda: fit(50), "silent": lambda: fit(10**9), "bare": bare, "floor": floor}
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = statistics.quantiles(values, n=4)
+    return low, middle, high
+
+
+def loop(repeats: int) -> None:
+    train_set, _, _ = data.split(data.digits(), valid=0.1, test=0.2, seed=0)
+    loader = data.Loader(train_set, 64, seed=0, drop_last=True)
+    print(f"digits, batches of 64, {len(loader)} steps an epoch, {repeats} interleaved repeats, jax {jax.__version__}")
+    print(f"{'network':8} {'way':7} {'us a step':>10} {'quartiles':>17} {'of bare':>8} {'of floor':>9}")
+    for name, model in networks().items():
+        task = train.Task(model, losses.cross_entropy, {"accuracy": metrics.Accuracy()})
+        runs = ways(task, loader, optim.adamw(3e-3))
+        seconds: dict[str, list[float]] = {way: [] for way in runs}
+        for repeat in range(-1, repeats):
+            shift = repeat % len(runs)
+            for way in (list(runs) * 2)[shift : shift + len(runs)]:
+                # The median epoch of a run: another process that takes a core for a moment spoils one epoch, not all.
+                found = statistics.median(runs[way]()) / len(loader)
+                if repeat >= 0:
+                    seconds[way].append(found)
+        for way, times in seconds.items():
+            low, middle, high = (1e6 * t for t in quartiles(times))
+            ratios = [
+                statistics.median(a / b for a, b in zip(times, seconds[base], strict=True))
+                for base in ("bare", "floor")
+            ]
+            print(f"{name:8} {way:7} {middle:10.0f} {low:8.0f}-{high:8.0f} {ratios[0]:8.2f} {ratios[1]:9.2f}")
+        times = [a / b for a, b in zip(seconds["fit"], seconds["silent"], strict=True)]
+        print(f"{name:8} logging costs {statistics.median(times) - 1:+.1%}")
+
+
+def trees(repeats: int) -> None:
+    """100 layers of 16 x 16: small, so that what is measured is the call."""
+    tree = {f"layer{i}": {"w": jnp.ones((16, 16)), "b": jnp.zeros(16)} for i in range(100)}
+    flat = tuple(jax.tree.leaves(jax.tree.map(jnp.copy, tree)))
+
+    def update(params: Any) -> Any:
+        return jax.tree.map(lambda p: p * 0.999, params)
+
+    step = jax.jit(update, donate_argnums=0)
+    held: dict[str, Any] = {"dicts": tree, "tuple": flat}
+    seconds: dict[str, list[float]] = {"dicts": [], "tuple": []}
+    for repeat in range(-2, repeats):
+        for way in sorted(held, reverse=repeat % 2 == 0):
+            begin = time.perf_counter()
+            params = held[way]
+            for _ in range(200):
+                params = step(params)
+            jax.block_until_ready(params)
+            held[way] = params
+            if repeat >= 0:
+                seconds[way].append((time.perf_counter() - begin) / 200)
+    print(f"\n100 layers, 200 arrays: {'us a call':>10} {'quartiles':>17}")
+    for way, times in seconds.items():
+        low, middle, high = (1e6 * t for t in quartiles(times))
+        print(f"{way:23} {middle:10.0f} {low:8.0f}-{high:8.0f}")
+    ratios = [a / b for a, b in zip(seconds["dicts"], seconds["tuple"], strict=True)]
+    low, middle, high = quartiles(ratios)
+    print(f"dicts / tuple           {middle:10.3f} {low:8.3f}-{high:8.3f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=41)
+    repeats = parser.parse_args().repeats
+    loop(repeats)
+    trees(repeats)
+
+
+if __name__ == "__main__":
+    main()
