@@ -11,9 +11,10 @@ A leaf's path joins its keys with `/`: `blocks/attn/qkv/w`. A pattern is a glob 
 {'backbone': {'b': False, 'w': True}, 'head': {'w': True}}
 """
 
+import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -38,8 +39,21 @@ def path_str(key_path: Sequence[Any]) -> str:
 
 
 def flatten(tree: Tree) -> dict[str, Any]:
-    """The leaves of `tree` by path, in JAX's own leaf order."""
-    return {path_str(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    """The leaves of `tree` by path, in JAX's own leaf order.
+
+    Raises:
+      ValueError: two leaves have one path, as in `{"a/b": x, "a": {"b": y}}`.
+    """
+    leaves: dict[str, Any] = {}
+    for key_path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        path = path_str(key_path)
+        if path in leaves:
+            raise ValueError(
+                f"two leaves have the path {path!r}, so nothing can be addressed by it: "
+                'rename one of them (a key that contains "/" looks like two levels)'
+            )
+        leaves[path] = leaf
+    return leaves
 
 
 def map_with_path(fn: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
@@ -96,33 +110,137 @@ def nbytes(tree: Tree) -> int:
     )
 
 
+def _short(text: str, width: int) -> str:
+    """`text` with its middle left out where it is longer than `width`."""
+    return text if len(text) <= width else f"{text[: width // 2 - 2]} .. {text[-(width - width // 2 - 2) :]}"
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and hasattr(leaf, "shape")
+
+
 def _describe(leaf: Any) -> str:
-    if not (hasattr(leaf, "dtype") and hasattr(leaf, "shape")):
-        return repr(leaf) if len(repr(leaf)) < 40 else type(leaf).__name__
+    if not _is_array(leaf):
+        text = repr(leaf)
+        return text if len(text) < 40 and "\n" not in text else type(leaf).__name__
     weak = ", weak type" if getattr(leaf, "weak_type", False) else ""
     return f"{leaf.dtype}[{','.join(str(n) for n in leaf.shape)}]{weak}"
 
 
-def diff(expected: Tree, got: Tree, *, limit: int = 8, values: bool = False) -> str:
-    """What differs between two trees, one line a path: missing, unexpected, shape, dtype, weak type.
+def _line(key_path: Sequence[Any], expected: str, got: str) -> str:
+    expected, got = _short(expected, 60), _short(got, 60)
+    path = path_str(key_path) or "the root"
+    if not got:
+        return f"{_short(path, 100)}: missing (expected {expected})"
+    if not expected:
+        return f"{_short(path, 100)}: unexpected (got {got})"
+    return f"{_short(path, 180 - len(expected) - len(got))}: expected {expected}, got {got}"
 
-    Empty when the trees have the same structure, shapes and dtypes. At most `limit` lines, and one that counts the
-    rest. With `values=True` leaves that are not arrays are compared by value too.
+
+def _children(node: Any) -> tuple[list[tuple[Any, Any]] | None, Any]:
+    """The keys and children one level below (None for a leaf), and the structure of that level alone."""
+    pairs, structure = jax.tree_util.tree_flatten_with_path(node, is_leaf=lambda x: x is not node)
+    if [key_path for key_path, _ in pairs] == [()]:
+        return None, structure
+    return [(key_path[0], child) for key_path, child in pairs], structure
+
+
+def _only_in_one(key_path: tuple[Any, ...], node: Any) -> Iterator[tuple[tuple[Any, ...], str]]:
+    leaves = jax.tree_util.tree_leaves_with_path(node)
+    if not leaves:
+        yield key_path, "None" if node is None else f"an empty {type(node).__name__}"
+    for rest, leaf in leaves:
+        yield (*key_path, *rest), _describe(leaf)
+
+
+def _kinds(a: Any, b: Any) -> tuple[str, str]:
+    """The names of two types, with their modules where the names alone are the same."""
+    kinds = [type(x) for x in (a, b)]
+    names = ["None" if kind is type(None) else kind.__name__ for kind in kinds]
+    if names[0] == names[1]:
+        names = [f"{kind.__module__}.{kind.__qualname__}" for kind in kinds]
+    return names[0], names[1]
+
+
+def _static(a: Any, b: Any, children: set[Any], structures: tuple[Any, Any]) -> tuple[str, str]:
+    """What differs between two containers of one type and with the same children: their static fields."""
+    if dataclasses.is_dataclass(a):
+        kind, names = type(a).__name__, {getattr(key, "name", None) for key in children}
+        for field in dataclasses.fields(a):
+            ours, theirs = getattr(a, field.name, None), getattr(b, field.name, None)
+            if field.name not in names and repr(ours) != repr(theirs):
+                return f"{kind}({field.name}={_describe(ours)})", f"{kind}({field.name}={_describe(theirs)})"
+    return str(structures[0]), str(structures[1])
+
+
+def _sharding(leaf: Any) -> Any:
+    """Where a committed array lies; None for what has no place: numpy arrays, shapes, traced values."""
+    try:
+        return leaf.sharding if leaf.committed else None
+    except (AttributeError, TypeError):  # what traced values raise is a TypeError
+        return None
+
+
+def _place(sharding: Any) -> str:
+    devices = sorted(device.id for device in sharding.device_set)
+    ids = ",".join(map(str, devices)) if len(devices) <= 4 else f"{devices[0]}..{devices[-1]}"
+    spec = getattr(sharding, "spec", None)
+    how = "" if spec is None else f"{tuple(spec)} of {dict(sharding.mesh.shape)} "
+    return f"{how}on {next(iter(sharding.device_set)).platform} {ids}"
+
+
+def _leaf_difference(a: Any, b: Any, values: bool) -> tuple[str, str] | None:
+    if not (_is_array(a) and _is_array(b)):
+        same = not (_is_array(a) or _is_array(b)) and type(a) is type(b)
+        return None if same and (not values or repr(a) == repr(b)) else (_describe(a), _describe(b))
+    if _describe(a) != _describe(b):
+        return _describe(a), _describe(b)
+    ours, theirs = _sharding(a), _sharding(b)
+    if ours is None or theirs is None or ours.is_equivalent_to(theirs, len(a.shape)):
+        return None
+    return _place(ours), _place(theirs)
+
+
+def _differences(key_path: tuple[Any, ...], a: Any, b: Any, values: bool) -> Iterator[str]:
+    (ours, structure), (theirs, other) = _children(a), _children(b)
+    if ours is None and theirs is None:
+        found = _leaf_difference(a, b, values)
+        if found:
+            yield _line(key_path, *found)
+    elif ours is None or theirs is None:
+        expected = _describe(a) if ours is None else _kinds(a, b)[0]
+        yield _line(key_path, expected, _describe(b) if theirs is None else _kinds(a, b)[1])
+    elif type(a) is not type(b):
+        yield _line(key_path, *_kinds(a, b))
+    else:
+        have = dict(theirs)
+        for key, child in ours:
+            if key in have:
+                yield from _differences((*key_path, key), child, have[key], values)
+            else:
+                yield from (_line(path, what, "") for path, what in _only_in_one((*key_path, key), child))
+        known = {key for key, _ in ours}
+        for key, child in theirs:
+            if key not in known:
+                yield from (_line(path, "", what) for path, what in _only_in_one((*key_path, key), child))
+        if structure != other and known == have.keys():
+            yield _line(key_path, *_static(a, b, known, (structure, other)))
+
+
+def diff(expected: Tree, got: Tree, *, limit: int = 8, values: bool = False) -> str:
+    """What differs between two trees, one short line a path: missing, unexpected, container, shape, dtype, weak type,
+    sharding, an array beside something else.
+
+    Empty when the trees have the same containers, shapes and dtypes. Two containers of different types are one line,
+    whatever they hold. Shardings are compared where both leaves are arrays committed to their devices. At most `limit`
+    lines, each below 200 characters, and one that counts the rest. With `values=True` leaves that are not arrays are
+    compared by value too.
+
+    >>> print(diff({"a": (1.0, 2.0), "b": jnp.zeros(2)}, {"a": [1.0, 2.0], "b": jnp.zeros(3)}))
+    a: expected tuple, got list
+    b: expected float32[2], got float32[3]
     """
-    want, have = flatten(expected), flatten(got)
-    lines = []
-    for path in want.keys() | have.keys():
-        if path not in have:
-            lines.append(f"{path}: missing (expected {_describe(want[path])})")
-        elif path not in want:
-            lines.append(f"{path}: unexpected (got {_describe(have[path])})")
-        elif _describe(want[path]) != _describe(have[path]) and (values or hasattr(want[path], "dtype")):
-            lines.append(f"{path}: expected {_describe(want[path])}, got {_describe(have[path])}")
-    lines.sort()
-    if not lines:
-        a, b = jax.tree.structure(expected), jax.tree.structure(got)
-        if a != b:
-            lines = [f"the containers differ: expected {a}, got {b}"]
+    lines = list(_differences((), expected, got, values))
     if len(lines) > limit:
         lines = [*lines[:limit], f"... and {len(lines) - limit} more"]
     return "\n".join(lines)
