@@ -7,7 +7,7 @@ from typing import Any
 
 from dlkit import losses, metrics, models, nn, optim
 from dlkit.config.errors import ConfigError
-from dlkit.config.parts import MetricSpec, OptimizerSpec, ScheduleSpec
+from dlkit.config.parts import LossSpec, MetricSpec, OptimizerSpec, ScheduleSpec
 from dlkit.config.schema import Config
 from dlkit.config.sources import EXAMPLES
 
@@ -102,12 +102,14 @@ def model(config: Config) -> nn.Layer[Any, Any]:
     return nn.Chain(**front, **body.children()) if front else body
 
 
-@functools.cache
-def loss(spec: Any) -> Callable[..., Any]:
+def loss(spec: LossSpec) -> Callable[..., Any]:
     """The loss `f(outputs, targets)`, its options filled in: one object for equal specs, so tasks compare equal."""
-    options = spec.model_dump(exclude={"name"})
-    fn = LOSSES[spec.name]
-    return functools.partial(fn, **options) if options else fn
+    return _filled_in(spec.name, tuple(spec.model_dump(exclude={"name"}).items()))
+
+
+@functools.cache
+def _filled_in(name: str, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    return functools.partial(LOSSES[name], **dict(options)) if options else LOSSES[name]
 
 
 def metric_table(specs: tuple[MetricSpec, ...]) -> dict[str, metrics.Metric]:
