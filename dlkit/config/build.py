@@ -127,16 +127,21 @@ def metric_table(specs: tuple[MetricSpec, ...]) -> dict[str, metrics.Metric]:
 
 
 def schedule(spec: ScheduleSpec | None, learning_rate: float, steps: int) -> Any:
-    """The learning rate over a run of `steps` updates: a number, or one of `dlkit.optim`'s schedules."""
+    """The learning rate over a run of `steps` updates: a number, or one of `dlkit.optim`'s schedules.
+
+    A warm-up starts at learning_rate / (its steps): from 0, the first update would be wasted.
+    """
     if spec is None:
         return learning_rate
     if spec.name == "constant":
-        return optim.warmup_constant_schedule(0.0, learning_rate, round(spec.warmup * steps))
+        warmup = round(spec.warmup * steps)
+        return optim.warmup_constant_schedule(learning_rate / max(warmup, 1), learning_rate, warmup)
     if spec.name == "cosine":
         warmup = round(spec.warmup * steps)
         if not warmup:
             return optim.cosine_decay_schedule(learning_rate, steps, alpha=spec.end)
-        return optim.warmup_cosine_decay_schedule(0.0, learning_rate, warmup, steps, end_value=spec.end * learning_rate)
+        start, end = learning_rate / warmup, spec.end * learning_rate
+        return optim.warmup_cosine_decay_schedule(start, learning_rate, warmup, steps, end_value=end)
     if spec.name == "one_cycle":
         return optim.cosine_onecycle_schedule(steps, learning_rate, spec.warmup, spec.div_factor, spec.final_div_factor)
     if spec.name == "step":

@@ -97,9 +97,9 @@ def test_losses_and_metrics():
 
 LR, STEPS = 0.5, 40
 SCHEDULES = [
-    ("name='constant', warmup=0.1", lambda: optax.warmup_constant_schedule(0.0, LR, 4)),
+    ("name='constant', warmup=0.1", lambda: optax.warmup_constant_schedule(LR / 4, LR, 4)),
     ("name='cosine', end=0.1", lambda: optax.cosine_decay_schedule(LR, STEPS, 0.1)),
-    ("name='cosine', warmup=0.25, end=0.1", lambda: optax.warmup_cosine_decay_schedule(0.0, LR, 10, STEPS, 0.05)),
+    ("name='cosine', warmup=0.25, end=0.1", lambda: optax.warmup_cosine_decay_schedule(LR / 10, LR, 10, STEPS, 0.05)),
     ("name='one_cycle', warmup=0.5", lambda: optax.cosine_onecycle_schedule(STEPS, LR, 0.5)),
     ("name='step', at=[0.5, 0.75]", lambda: optax.piecewise_constant_schedule(LR, {20: 0.1, 30: 0.1})),
     ("name='exponential', end=0.01", lambda: optax.exponential_decay(LR, STEPS, 0.01)),
@@ -118,6 +118,13 @@ def test_schedules_equal_optax(written, expected):
     keep = [i for i, t in enumerate(steps) if not ("step" in written and t in (20, 30))]
     ours = [float(schedule(int(t))) for t in steps]
     np.testing.assert_allclose(np.array(ours)[keep], np.array(theirs)[keep], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 3, 40])
+@pytest.mark.parametrize("written", [s[0] for s in SCHEDULES])
+def test_no_schedule_wastes_the_first_update(written, steps):
+    spec = config(f"optimizer.schedule={{{written}}}").optimizer
+    assert build.schedule(spec.schedule, spec.learning_rate, steps)(0) > 0
 
 
 def test_optimizers():
