@@ -21,7 +21,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["count", "diff", "flatten", "map_with_path", "match", "nbytes", "path_str", "select"]
+__all__ = [
+    "WEIGHTS",
+    "count",
+    "diff",
+    "flatten",
+    "map_with_path",
+    "match",
+    "match_weights",
+    "nbytes",
+    "path_str",
+    "select",
+]
 
 Tree = Any
 
@@ -244,3 +255,21 @@ def diff(expected: Tree, got: Tree, *, limit: int = 8, values: bool = False) -> 
     if len(lines) > limit:
         lines = [*lines[:limit], f"... and {len(lines) - limit} more"]
     return "\n".join(lines)
+
+
+WEIGHTS = ("**/w", "**/table")
+"""The weights proper: matrices, kernels and embedding tables, so no bias, no scale or shift of a norm."""
+
+
+def match_weights(tree: Tree, patterns: str | Iterable[str] = WEIGHTS) -> Tree:
+    """`match`, but of `WEIGHTS` one glob is enough, since not every model has tables: what decays and penalties act on.
+
+    >>> match_weights({"head": {"w": 1.0, "b": 2.0}})
+    {'head': {'b': False, 'w': True}}
+
+    Raises:
+      ValueError: neither glob of `WEIGHTS` matches a leaf, or one of any other patterns does not.
+    """
+    patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+    found = match(tree, patterns, required=patterns != WEIGHTS)
+    return found if any(jax.tree.leaves(found)) else match(tree, patterns)

@@ -162,3 +162,17 @@ jax.jit(lambda x: print(tree.diff(x, rows)))(all_)  # a traced value has no plac
 def test_one_path_for_two_leaves_is_an_error():
     with pytest.raises(ValueError, match="two leaves have the path 'a/b'"):
         tree.flatten({"a/b": 1, "a": {"b": 2}})
+
+
+def test_of_weights_one_glob_is_enough_and_of_others_each_must_match():
+    table, dense, other = {"table": 1.0}, {"w": 1.0, "b": 1.0}, {"kernel": 1.0}
+    assert tree.match_weights(table) == {"table": True}
+    assert tree.match_weights(dense, list(tree.WEIGHTS)) == {"w": True, "b": False}
+    assert tree.match_weights(dense, "b") == {"w": False, "b": True}
+    for params, patterns in (
+        (other, tree.WEIGHTS),
+        (dense, ("**/w", "**/tabel")),
+        (dense, ("**/w", "**/table", "b/c")),
+    ):
+        with pytest.raises(ValueError, match="matches none of the"):
+            tree.match_weights(params, patterns)

@@ -11,8 +11,7 @@ from dlkit.optim.transform import Transform, call_update, check_link
 
 __all__ = ["WEIGHTS", "Mask", "Masked", "MaskedNode", "MaskedState", "masked", "resolve_mask"]
 
-WEIGHTS = ("**/w", "**/table")
-"""The weights proper: matrices, kernels and embedding tables, but no biases and no scales of norms."""
+WEIGHTS = tree.WEIGHTS
 
 Mask: TypeAlias = str | tuple[str, ...] | list[str] | dict[str, Any] | Callable[[Any], Any] | Any
 
@@ -73,10 +72,7 @@ def resolve_mask(mask: Mask, params: Any) -> Any:
     if settled is None:
         return jax.tree.map(lambda _: True, params)
     if isinstance(settled, str | tuple):
-        found = tree.match(params, settled, required=settled != WEIGHTS)
-        if not any(jax.tree.leaves(found)):
-            tree.match(params, settled)  # raises, naming the nearest paths
-        return found
+        return tree.match_weights(params, settled)
     given = settled.tree() if isinstance(settled, BoolTree) else settled(params)
     try:
         return jax.tree.map(lambda keep, below: jax.tree.map(lambda _: bool(keep), below), given, params)
