@@ -39,7 +39,9 @@ def draw(folder: Path, history: Sequence[Mapping[str, Any]], outputs: Any, test:
     if x.ndim == 4 and x.shape[-1] in (1, 3):
         said = probabilities(outputs, loss)
         path = folder / "misclassified.png"
-        made.append(inspect.misclassified(x, targets, predictions, said, names, path, title=f"{folder.name}: wrong"))
+        made.append(
+            inspect.misclassified(x, targets, predictions, said, names, path, title=f"{folder.name}, misclassified")
+        )
     return made
 
 

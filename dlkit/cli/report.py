@@ -45,8 +45,10 @@ def header(parts: Any, source: str, folder: Path) -> str:
     sizes = [f"{len(held):,} {name}" for name, held in sets.items() if held is not None]
     field = parts.training["x"]
     n, size, steps = len(parts.training), config.train.batch_size, parts.steps_per_epoch
-    lines = [
-        f"dlkit {__version__}, jax {jax.__version__}, {len(devices)} x {kind}",
+    lines = [f"dlkit {__version__}, jax {jax.__version__}, {len(devices)} x {kind}"]
+    if config.train.platform == "auto" and devices[0].platform == "cpu" and not os.environ.get("JAX_PLATFORMS"):
+        lines.append("note: jax sees no accelerator here, so this runs on the CPU (dlkit doctor says more)")
+    lines += [
         "",
         f"config   {source}",
         f"run      {folder}",

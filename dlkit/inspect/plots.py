@@ -30,7 +30,7 @@ def _clean(axes: Any, *, grid: bool = True) -> None:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#999999")
-    axes.tick_params(colors=FAINT, labelsize=9)
+    axes.tick_params(which="both", colors=FAINT, labelsize=9)
     if grid:
         axes.grid(True, color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
