@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import ItemsView, Iterator, KeysView, Sequence
 from typing import Any, NoReturn
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 _CHUNK = 1 << 24  # bytes hashed at a time, so that arrays that are not contiguous are never copied whole
@@ -58,6 +58,13 @@ class Arrays:
         for array in fields.values():
             array.flags.writeable = False
         self.__dict__.update(name=name, classes=classes, _fields=fields, _digest=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "classes": self.classes, "fields": self._fields}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Arrays that were pickled or copied are writeable again, so a digest taken before would not have to be theirs.
+        self._set(state["name"], state["classes"], state["fields"])
 
     def take(self, indices: Any) -> "Arrays":
         """The examples at `indices` (integers, negative ones count from the end), gathered into new arrays.
@@ -152,7 +159,7 @@ def _checked(key: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"field {key!r} is no array: {error}") from error
-    if array.dtype != np.bool_ and not jax.dtypes.issubdtype(array.dtype, np.number):
+    if array.dtype != np.bool_ and not jnp.issubdtype(array.dtype, np.number):
         raise TypeError(
             f"field {key!r} has dtype {array.dtype}: it must hold numbers or booleans; "
             "encode text and categories as integers, and give rows one common shape"

@@ -10,6 +10,7 @@ import hashlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 # What the numbers are for: the same seed then gives unrelated orders to a split and to a loader.
@@ -23,7 +24,7 @@ def seed_of(seed: Any) -> int:
         TypeError: it is neither. ValueError: the integer is out of range.
     """
     if isinstance(seed, jax.Array | np.ndarray):
-        typed = jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key)
+        typed = jnp.issubdtype(seed.dtype, jax.dtypes.prng_key)
         words = np.asarray(jax.random.key_data(seed) if typed else seed)
         if words.dtype == np.uint32 and words.ndim == 1 and words.size:
             if words.size == 2:

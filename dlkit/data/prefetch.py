@@ -20,8 +20,9 @@ def prefetch(source: Iterable[Any], sharding: Any = None, depth: int = 2) -> Gen
 
     Args:
         source: batches: any pytrees of arrays.
-        sharding: where to put them, one sharding or a tree of them; None is the default device. In a run of several
-            processes each gives its own rows, and the results are the global arrays.
+        sharding: where to put them, one sharding or a tree of them, which may be a prefix of the batch's; None is the
+            default device. In a run of several processes each gives its own rows, and the results are the global
+            arrays.
         depth: how many batches may be held beside the one in use; they take that much device memory.
 
     Raises:
@@ -40,9 +41,19 @@ def prefetch(source: Iterable[Any], sharding: Any = None, depth: int = 2) -> Gen
         with jax.enable_x64(x64), jax.default_device(device):
             if sharding is None or jax.process_count() == 1:
                 return jax.device_put(batch, sharding)
-            return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, a), batch)
+            # `sharding` may be a prefix of the batch, as for device_put: each one counts for all that lies below it.
+            return jax.tree.map(
+                lambda one, part: jax.tree.map(lambda a: _from_all_processes(one, a), part),
+                sharding,
+                batch,
+                is_leaf=lambda x: x is None,
+            )
 
     return _consume(_Worker(source, place, depth))
+
+
+def _from_all_processes(sharding: Any, rows: Any) -> jax.Array:
+    return jax.device_put(rows) if sharding is None else jax.make_array_from_process_local_data(sharding, rows)
 
 
 class _Worker:

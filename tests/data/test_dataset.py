@@ -1,4 +1,6 @@
+import copy
 import hashlib
+import pickle
 
 import numpy as np
 import pytest
@@ -105,3 +107,17 @@ def test_fingerprint_in_chunks(monkeypatch):
     whole = ds.fingerprint()
     monkeypatch.setattr("dlkit.data.dataset._CHUNK", 50)
     assert make().fingerprint() == whole
+
+
+@pytest.mark.parametrize("again", [lambda ds: pickle.loads(pickle.dumps(ds)), copy.deepcopy, copy.copy])  # noqa: S301
+def test_pickled_and_copied_arrays_are_frozen_and_hash_what_they_hold(again):
+    ds = Arrays(x=np.arange(6.0).reshape(3, 2), y=np.arange(3), name="abc", classes=("a", "b", "c"))
+    before = ds.fingerprint()
+    other = again(ds)
+    assert not other.x.flags.writeable
+    assert not other.y.flags.writeable
+    assert (other.name, other.classes, list(other.keys())) == ("abc", ("a", "b", "c"), ["x", "y"])
+    with pytest.raises(ValueError, match="read-only"):
+        other.x[0] = 1
+    assert other.__dict__["_digest"] is None
+    assert other.fingerprint() == before

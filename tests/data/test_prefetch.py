@@ -156,6 +156,21 @@ def test_sharding_and_device():
     assert moved["x"].sharding == moved["weight"].sharding == sharding
 
 
+def test_a_tree_of_shardings_with_several_processes(monkeypatch):
+    # One process that believes there are two: its own rows are then all there are, which is all that can be seen here.
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    mesh = Mesh(np.array(jax.devices()[:1]), ("data",))
+    rows, whole = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
+    batch = {"x": np.arange(8.0, dtype=np.float32).reshape(4, 2), "more": {"a": np.zeros(4), "b": np.ones(4)}, "n": 3}
+    (moved,) = prefetch([batch], {"x": rows, "more": whole, "n": None})  # `whole` stands for both below `more`
+    assert moved["x"].sharding == rows
+    assert moved["more"]["a"].sharding == moved["more"]["b"].sharding == whole
+    assert int(moved["n"]) == 3
+    np.testing.assert_array_equal(moved["x"], batch["x"])
+    (moved,) = prefetch([{"x": batch["x"]}], rows)
+    assert moved["x"].sharding == rows
+
+
 def test_four_devices():
     program = """
 import jax, numpy as np
