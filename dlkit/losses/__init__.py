@@ -1,8 +1,11 @@
 """Losses, one value an example, and penalties on parameters.
 
 A loss is a function `loss(outputs, targets, ...)` that returns one value an example, `[B]` (or a token, `[B, T]`),
-never reduced: `weighted_mean(losses, weight)` is the number that is differentiated. Half precision is computed and
-returned in float32. `docs/losses.md` has the formulas and the names in other libraries in one table.
+never reduced: `weighted_mean(losses, weight)` is the number that is differentiated. Five take more than
+that: `gaussian_nll(mean, targets, variance)`, `ctc(logits, labels, logit_lengths, label_lengths)`, `contrastive(a, b,
+targets)`, `cosine_embedding(a, b, targets)` and `triplet(anchor, positive, negative)`; where `loss(outputs, targets)`
+is called for you, give a function of your own that takes the outputs apart. Half precision is computed and returned in
+float32. `docs/losses.md` has the formulas and the names in other libraries in one table.
 """
 
 from dlkit.losses.binary import binary_cross_entropy, binary_focal, hinge, logistic, squared_hinge

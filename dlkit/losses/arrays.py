@@ -1,39 +1,38 @@
-"""What the losses share: a floating dtype to compute in, agreement of shapes, the mean over one example's elements."""
+"""What the losses share: hyperparameters, outputs beside targets, the axes that belong to one example."""
 
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
-__all__ = ["Scalar", "as_float", "matched", "per_example"]
+from dlkit.batches import as_float, check_same_shape
 
-Scalar = int | float | Array
+__all__ = ["Scalar", "is_number", "matched", "own_axes", "per_example"]
+
+Scalar = int | float | np.number | Array
 """A hyperparameter: a number, or a scalar array that may change (or be vmapped over) without a new trace."""
 
 
-def as_float(x: Array, name: str = "outputs") -> Array:
-    """`x` in at least float32: half precision is widened, so that a loss of 1e-3 is not lost beside a log-sum of 10."""
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: got {x.dtype}{list(x.shape)}, expected floating point; convert with .astype(jnp.float32)"
-        )
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+def is_number(x: Scalar) -> bool:
+    """Whether `x` is a number of Python or numpy: known while tracing, so it can be checked and compared."""
+    return isinstance(x, (int, float, np.number))
 
 
-def matched(loss: str, outputs: Array, targets: Array) -> tuple[Array, Array]:
-    """Both in the floating dtype of `outputs`, after a check that the shapes are equal.
-
-    Nothing is broadcast: `[B, 1]` beside `[B]` would give `[B, B]` residuals and a plausible, wrong loss.
-    """
-    if outputs.shape != targets.shape:
-        raise ValueError(
-            f"{loss}: outputs {list(outputs.shape)} and targets {list(targets.shape)} differ in shape, and nothing is "
-            "broadcast; bring them to the same shape (for outputs [B, 1] and targets [B]: outputs[..., 0])"
-        )
+def matched(loss: str, outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    """Both in the floating dtype of `outputs`, at least float32, after a check that the shapes are equal."""
+    outputs, targets = jnp.asarray(outputs), jnp.asarray(targets)
+    check_same_shape(loss, outputs, targets)
     outputs = as_float(outputs)
     return outputs, targets.astype(outputs.dtype)
 
 
-def per_example(values: Array, batch_axes: int) -> Array:
-    """The mean over every axis after the first `batch_axes`."""
+def own_axes(batch_axes: int, ndim: int) -> tuple[int, ...]:
+    """The axes after the first `batch_axes`: those of the elements of one example."""
     if batch_axes < 0:
         raise ValueError(f"batch_axes: got {batch_axes}, expected 0 or more leading axes that count examples")
-    return jnp.mean(values, axis=tuple(range(batch_axes, values.ndim)))
+    return tuple(range(batch_axes, ndim))
+
+
+def per_example(values: Array, batch_axes: int) -> Array:
+    """The mean over every axis after the first `batch_axes`."""
+    return jnp.mean(values, axis=own_axes(batch_axes, values.ndim))

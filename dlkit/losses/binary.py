@@ -15,7 +15,7 @@ __all__ = ["binary_cross_entropy", "binary_focal", "hinge", "logistic", "squared
 
 
 def binary_cross_entropy(
-    logits: Float[Array, "..."], targets: Array, *, pos_weight: ArrayLike | None = None, batch_axes: int = 1
+    logits: Float[ArrayLike, "..."], targets: ArrayLike, *, pos_weight: ArrayLike | None = None, batch_axes: int = 1
 ) -> Float[Array, "..."]:
     r"""Sigmoid cross-entropy with labels in [0, 1].
 
@@ -49,8 +49,8 @@ def binary_cross_entropy(
 
 
 def binary_focal(
-    logits: Float[Array, "..."],
-    targets: Array,
+    logits: Float[ArrayLike, "..."],
+    targets: ArrayLike,
     *,
     gamma: Scalar = 2.0,
     alpha: Scalar | None = None,
@@ -90,7 +90,7 @@ def binary_focal(
     return per_example(loss, batch_axes)
 
 
-def logistic(scores: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) -> Float[Array, "..."]:
+def logistic(scores: Float[ArrayLike, "..."], targets: ArrayLike, *, batch_axes: int = 1) -> Float[Array, "..."]:
     r"""The loss of logistic regression with labels in {-1, +1}: :math:`\ell = \log(1 + e^{-y s})`.
 
     It is `binary_cross_entropy` with the labels renamed, and finite at :math:`|s| = 10^3`.
@@ -116,7 +116,7 @@ def logistic(scores: Float[Array, "..."], targets: Array, *, batch_axes: int = 1
 
 
 def hinge(
-    scores: Float[Array, "..."], targets: Array, *, margin: Scalar = 1.0, batch_axes: int = 1
+    scores: Float[ArrayLike, "..."], targets: ArrayLike, *, margin: Scalar = 1.0, batch_axes: int = 1
 ) -> Float[Array, "..."]:
     r"""Binary hinge loss with labels in {-1, +1}: :math:`\ell = \max(0,\, m - y s)`.
 
@@ -144,7 +144,7 @@ def hinge(
 
 
 def squared_hinge(
-    scores: Float[Array, "..."], targets: Array, *, margin: Scalar = 1.0, batch_axes: int = 1
+    scores: Float[ArrayLike, "..."], targets: ArrayLike, *, margin: Scalar = 1.0, batch_axes: int = 1
 ) -> Float[Array, "..."]:
     r"""The square of the binary hinge loss, labels in {-1, +1}: :math:`\ell = \max(0,\, m - y s)^2`.
 

@@ -8,23 +8,16 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import Scalar, as_float, matched
+from dlkit.batches import as_float, class_labels, is_class
+from dlkit.losses.arrays import Scalar, is_number, matched
 
 __all__ = ["cross_entropy", "focal", "kl_divergence", "multiclass_hinge"]
 
 
-def _hits(loss: str, logits: Array, targets: Array) -> tuple[Array, Array]:
+def _hits(loss: str, logits: Array, targets: Array, *, soft: bool = False) -> tuple[Array, Array]:
     """Where the class is the target, `[..., C]`, and whether each target lies in [0, C), `[...]`."""
-    if targets.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"{loss}: logits {list(logits.shape)} need integer targets {list(logits.shape[:-1])}, "
-            f"got {list(targets.shape)}"
-        )
-    if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(f"{loss}: class labels must be integers, got {targets.dtype}; convert with .astype(jnp.int32)")
-    labels = targets.astype(jnp.int32)
-    classes = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1)
-    return classes == labels[..., None], (labels >= 0) & (labels < logits.shape[-1])
+    labels = class_labels(loss, logits, targets, soft=soft)
+    return is_class(logits, labels), (labels >= 0) & (labels < logits.shape[-1])
 
 
 def _pick(hits: Array, values: Array) -> Array:
@@ -42,8 +35,8 @@ def _class_weights(class_weight: ArrayLike | Sequence[float] | None, logits: Arr
 
 
 def cross_entropy(
-    logits: Float[Array, "... c"],
-    targets: Array,
+    logits: Float[ArrayLike, "... c"],
+    targets: ArrayLike,
     *,
     label_smoothing: Scalar = 0.0,
     class_weight: ArrayLike | Sequence[float] | None = None,
@@ -81,10 +74,12 @@ def cross_entropy(
 
     Reference: Szegedy et al., Rethinking the Inception Architecture for Computer Vision, 2016 (label smoothing).
     """
-    logits = as_float(logits, "logits")
-    if isinstance(label_smoothing, (int, float)) and not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing: got {label_smoothing}, expected a number in [0, 1]")
-    smooth = not (isinstance(label_smoothing, (int, float)) and label_smoothing == 0)
+    logits, targets = as_float(logits, "logits"), jnp.asarray(targets)
+    if is_number(label_smoothing):
+        label_smoothing = float(label_smoothing)
+        if not 0 <= label_smoothing <= 1:
+            raise ValueError(f"label_smoothing: got {label_smoothing}, expected a number in [0, 1]")
+    smooth = not (is_number(label_smoothing) and label_smoothing == 0)
     weights = _class_weights(class_weight, logits)
     count = logits.shape[-1]
     # Shifted first, and never formed as logsumexp - logit: at logits of 1e4 that difference has lost three digits.
@@ -100,7 +95,7 @@ def cross_entropy(
         log_p = shifted - log_normalizer[..., None]
         return -jnp.sum(targets * jnp.where(targets == 0, 0, log_p), axis=-1)
 
-    hits, valid = _hits("cross_entropy", logits, targets)
+    hits, valid = _hits("cross_entropy", logits, targets, soft=True)
     loss = log_normalizer - _pick(hits, shifted)
     if weights is not None:
         loss = loss * _pick(hits, weights)
@@ -112,8 +107,8 @@ def cross_entropy(
 
 
 def focal(
-    logits: Float[Array, "... c"],
-    targets: Array,
+    logits: Float[ArrayLike, "... c"],
+    targets: ArrayLike,
     *,
     gamma: Scalar = 2.0,
     class_weight: ArrayLike | Sequence[float] | None = None,
@@ -129,7 +124,7 @@ def focal(
       logits: `[..., C]` with C of 2 or more.
       targets: integers `[...]` in [0, C); another one gives NaN, as in `cross_entropy`.
       gamma: the focus; 0 is cross-entropy. The power is taken as exp(gamma log(1 - p)), so gradients are finite
-        for every gamma, also where p is 1 in floating point.
+        for every gamma, also where p is 1 in floating point and where logits are -inf.
       class_weight: `[C]`, the paper's alpha.
 
     Returns: `[...]`.
@@ -146,11 +141,14 @@ def focal(
     logits = as_float(logits, "logits")
     if logits.shape[-1] < 2:
         raise ValueError(f"focal: got logits {list(logits.shape)}; one logit an example is `binary_focal`'s")
-    hits, valid = _hits("focal", logits, targets)
+    hits, valid = _hits("focal", logits, jnp.asarray(targets))
     weights = _class_weights(class_weight, logits)
-    log_normalizer = jax.nn.logsumexp(logits, axis=-1)
     log_p = _pick(hits, jax.nn.log_softmax(logits))
-    log_rest = jax.nn.logsumexp(jnp.where(hits, -jnp.inf, logits), axis=-1) - log_normalizer
+    # Where p is exactly 1 (every other class at -inf) log(1 - p) is -inf, and where p is exactly 0 the loss is inf: the
+    # factor (1 - p)^gamma changes neither loss, but would make their gradients inf * 0. So it is a constant 1 there.
+    inner = jnp.any(~hits & (logits > -jnp.inf), axis=-1) & (log_p > -jnp.inf)
+    others = jnp.where(inner[..., None], jnp.where(hits, -jnp.inf, logits), 0)
+    log_rest = jnp.where(inner, jax.nn.logsumexp(others, axis=-1) - jax.nn.logsumexp(logits, axis=-1), 0)
     loss = -jnp.exp(gamma * log_rest) * log_p
     if weights is not None:
         loss = loss * _pick(hits, weights)
@@ -158,8 +156,8 @@ def focal(
 
 
 def multiclass_hinge(
-    scores: Float[Array, "... c"],
-    targets: Array,
+    scores: Float[ArrayLike, "... c"],
+    targets: ArrayLike,
     *,
     margin: Scalar = 1.0,
     variant: Literal["sum", "crammer_singer"] = "sum",
@@ -194,14 +192,14 @@ def multiclass_hinge(
     if variant not in ("sum", "crammer_singer"):
         raise ValueError(f'multiclass_hinge: got variant {variant!r}, expected "sum" or "crammer_singer"')
     scores = as_float(scores, "scores")
-    hits, valid = _hits("multiclass_hinge", scores, targets)
+    hits, valid = _hits("multiclass_hinge", scores, jnp.asarray(targets))
     violation = jnp.where(hits, 0, jnp.maximum(scores - _pick(hits, scores)[..., None] + margin, 0))
     loss = jnp.sum(violation, axis=-1) if variant == "sum" else jnp.max(violation, axis=-1)
     return jnp.where(valid, loss, jnp.nan)
 
 
 def kl_divergence(
-    log_q: Float[Array, "... c"], p: Float[Array, "... c"], *, log_targets: bool = False
+    log_q: Float[ArrayLike, "... c"], p: Float[ArrayLike, "... c"], *, log_targets: bool = False
 ) -> Float[Array, "..."]:
     r"""Kullback-Leibler divergence of the predicted distribution q from the target p.
 

@@ -4,16 +4,18 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import Scalar, as_float, matched, per_example
+from dlkit.batches import as_float
+from dlkit.losses.arrays import Scalar, matched, per_example
 
 __all__ = ["gaussian_nll", "poisson_nll"]
 
 
 def poisson_nll(
-    log_rate: Float[Array, "..."],
-    targets: Array,
+    log_rate: Float[ArrayLike, "..."],
+    targets: ArrayLike,
     *,
     full: bool = False,
     log_input: bool = True,
@@ -52,9 +54,9 @@ def poisson_nll(
 
 
 def gaussian_nll(
-    mean: Float[Array, "..."],
-    targets: Array,
-    variance: Float[Array, "..."],
+    mean: Float[ArrayLike, "..."],
+    targets: ArrayLike,
+    variance: Float[ArrayLike, "..."],
     *,
     full: bool = False,
     eps: Scalar = 1e-6,
@@ -87,8 +89,9 @@ def gaussian_nll(
     Reference: Nix and Weigend, Estimating the Mean and Variance of the Target Probability Distribution, 1994.
     """
     mean, targets = matched("gaussian_nll", mean, targets)
+    variance = as_float(variance, "variance")
     if variance.shape != mean.shape:
         raise ValueError(f"gaussian_nll: variance {list(variance.shape)} and mean {list(mean.shape)} differ in shape")
-    variance = jnp.maximum(as_float(variance, "variance").astype(mean.dtype), eps)
+    variance = jnp.maximum(variance.astype(mean.dtype), eps)
     loss = 0.5 * (jnp.log(variance) + jnp.square(targets - mean) / variance)
     return per_example(loss + 0.5 * math.log(2 * math.pi) if full else loss, batch_axes)

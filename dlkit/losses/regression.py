@@ -3,14 +3,15 @@
 import math
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import Scalar, matched, per_example
+from dlkit.losses.arrays import Scalar, is_number, matched, own_axes, per_example
 
 __all__ = ["huber", "l2_loss", "log_cosh", "mae", "mse", "smooth_l1"]
 
 
-def mse(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) -> Float[Array, "..."]:
+def mse(outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, batch_axes: int = 1) -> Float[Array, "..."]:
     r"""Mean squared error, the **mean** over an example's D elements: :math:`\ell = \frac1D \sum_d (\hat y_d - y_d)^2`.
 
     >>> mse(jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 0.0]]))
@@ -34,7 +35,7 @@ def mse(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) ->
     return per_example(jnp.square(outputs - targets), batch_axes)
 
 
-def l2_loss(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) -> Float[Array, "..."]:
+def l2_loss(outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, batch_axes: int = 1) -> Float[Array, "..."]:
     r"""Half the squared residual, **summed** over an example's elements: :math:`\ell = \frac12 \|\hat y - y\|^2`.
 
     Its gradient with respect to the outputs is the residual itself.
@@ -57,10 +58,10 @@ def l2_loss(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1
     """
     outputs, targets = matched("l2_loss", outputs, targets)
     half = 0.5 * jnp.square(outputs - targets)
-    return jnp.sum(half, axis=tuple(range(batch_axes, half.ndim)))
+    return jnp.sum(half, axis=own_axes(batch_axes, half.ndim))
 
 
-def mae(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) -> Float[Array, "..."]:
+def mae(outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, batch_axes: int = 1) -> Float[Array, "..."]:
     r"""Mean absolute error, the **mean** over an example's D elements: :math:`\ell = \frac1D \sum_d |\hat y_d - y_d|`.
 
     >>> mae(jnp.array([[1.0, -2.0]]), jnp.array([[0.0, 0.0]]))
@@ -88,7 +89,7 @@ def _huber(residual: Array, delta: Scalar) -> Array:
 
 
 def huber(
-    outputs: Float[Array, "..."], targets: Array, *, delta: Scalar = 1.0, batch_axes: int = 1
+    outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, delta: Scalar = 1.0, batch_axes: int = 1
 ) -> Float[Array, "..."]:
     r"""Squared near zero, linear beyond delta; with :math:`r = \hat y - y`, the **mean** over an example's elements of
 
@@ -118,7 +119,7 @@ def huber(
 
 
 def smooth_l1(
-    outputs: Float[Array, "..."], targets: Array, *, beta: Scalar = 1.0, batch_axes: int = 1
+    outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, beta: Scalar = 1.0, batch_axes: int = 1
 ) -> Float[Array, "..."]:
     r"""Huber's loss divided by its threshold, so that the slope far out is 1; :math:`r = \hat y - y`:
 
@@ -142,13 +143,13 @@ def smooth_l1(
 
     Reference: Girshick, Fast R-CNN, 2015.
     """
-    if isinstance(beta, (int, float)) and beta == 0:
+    if is_number(beta) and beta == 0:
         return mae(outputs, targets, batch_axes=batch_axes)
     outputs, targets = matched("smooth_l1", outputs, targets)
     return per_example(_huber(outputs - targets, beta) / beta, batch_axes)
 
 
-def log_cosh(outputs: Float[Array, "..."], targets: Array, *, batch_axes: int = 1) -> Float[Array, "..."]:
+def log_cosh(outputs: Float[ArrayLike, "..."], targets: ArrayLike, *, batch_axes: int = 1) -> Float[Array, "..."]:
     r"""The logarithm of the hyperbolic cosine of the residual, the **mean** of :math:`\log\cosh(\hat y_d - y_d)`.
 
     About :math:`r^2/2` near zero and :math:`|r| - \log 2` far out, smooth everywhere; its gradient is tanh.

@@ -2,9 +2,10 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import as_float
+from dlkit.batches import as_float
 
 __all__ = ["ctc"]
 
@@ -12,9 +13,10 @@ __all__ = ["ctc"]
 _IMPOSSIBLE = -1e30
 
 
-def _lengths(name: str, lengths: Array | None, batch: int, full: int) -> Array:
+def _lengths(name: str, lengths: ArrayLike | None, batch: int, full: int) -> Array:
     if lengths is None:
         return jnp.full(batch, full, jnp.int32)
+    lengths = jnp.asarray(lengths)
     if lengths.shape != (batch,):
         raise ValueError(f"ctc: {name} has shape {list(lengths.shape)}, expected [{batch}]")
     return lengths.astype(jnp.int32)
@@ -27,10 +29,10 @@ def _delayed(scores: Array, by: int) -> Array:
 
 
 def ctc(
-    logits: Float[Array, "b t c"],
-    labels: Int[Array, "b n"],
-    logit_lengths: Array | None = None,
-    label_lengths: Array | None = None,
+    logits: Float[ArrayLike, "b t c"],
+    labels: ArrayLike,
+    logit_lengths: ArrayLike | None = None,
+    label_lengths: ArrayLike | None = None,
     *,
     blank: int = 0,
 ) -> Float[Array, "b"]:
@@ -57,6 +59,7 @@ def ctc(
 
     Raises:
       ValueError: the shapes do not fit, or `blank` is outside [0, C).
+      TypeError: the labels are not integers.
 
     torch `CTCLoss` takes log-probabilities `[T, B, C]`, has NaN gradients for what does not fit unless
     `zero_infinity=True`, and by default divides each loss by its label length before the mean. optax `ctc_loss` takes
@@ -64,6 +67,13 @@ def ctc(
 
     Reference: Graves et al., Connectionist Temporal Classification, 2006.
     """
+    logits, labels = as_float(logits, "logits"), jnp.asarray(labels)
+    if logits.ndim != 3 or labels.ndim != 2:
+        raise ValueError(
+            f"ctc: got logits {list(logits.shape)} and labels {list(labels.shape)}, expected [B, T, C] and [B, N]"
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(f"ctc: labels must be integers, got {labels.dtype}; convert with .astype(jnp.int32)")
     batch, frames, classes = logits.shape
     if labels.shape[0] != batch:
         raise ValueError(f"ctc: logits {list(logits.shape)} and labels {list(labels.shape)} differ in the batch axis")
@@ -73,7 +83,7 @@ def ctc(
     frame_count = _lengths("logit_lengths", logit_lengths, batch, frames)
     label_count = _lengths("label_lengths", label_lengths, batch, count)
 
-    log_p = jax.nn.log_softmax(as_float(logits, "logits"))
+    log_p = jax.nn.log_softmax(logits)
     real = jnp.arange(count, dtype=jnp.int32)[None, :] < label_count[:, None]
     labels = jnp.where(real, labels.astype(jnp.int32), blank)
     states = jnp.full((batch, 2 * count + 1), blank, jnp.int32).at[:, 1::2].set(labels)

@@ -1,6 +1,7 @@
 """Losses of vectors that should be near or far: cosine, contrastive, triplet. The last axis is the vector."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from dlkit.losses.arrays import Scalar, matched
@@ -25,7 +26,8 @@ def _distance(a: Array, b: Array, squared: bool = False) -> Array:
     return jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
 
 
-def _labels(loss: str, targets: Array, vectors: Array) -> Array:
+def _labels(loss: str, targets: ArrayLike, vectors: Array) -> Array:
+    targets = jnp.asarray(targets)
     if targets.shape != vectors.shape[:-1]:
         raise ValueError(
             f"{loss}: vectors {list(vectors.shape)} need one label a pair, {list(vectors.shape[:-1])}; "
@@ -35,7 +37,7 @@ def _labels(loss: str, targets: Array, vectors: Array) -> Array:
 
 
 def cosine_distance(
-    outputs: Float[Array, "... d"], targets: Float[Array, "... d"], *, eps: Scalar = 1e-8
+    outputs: Float[ArrayLike, "... d"], targets: Float[ArrayLike, "... d"], *, eps: Scalar = 1e-8
 ) -> Float[Array, "..."]:
     r"""One minus the cosine of the angle between two vectors: :math:`\ell = 1 - \frac{a \cdot b}{\|a\| \|b\|}`.
 
@@ -60,9 +62,9 @@ def cosine_distance(
 
 
 def cosine_embedding(
-    a: Float[Array, "... d"],
-    b: Float[Array, "... d"],
-    targets: Array,
+    a: Float[ArrayLike, "... d"],
+    b: Float[ArrayLike, "... d"],
+    targets: ArrayLike,
     *,
     margin: Scalar = 0.0,
     eps: Scalar = 1e-8,
@@ -96,7 +98,7 @@ def cosine_embedding(
 
 
 def contrastive(
-    a: Float[Array, "... d"], b: Float[Array, "... d"], targets: Array, *, margin: Scalar = 1.0
+    a: Float[ArrayLike, "... d"], b: Float[ArrayLike, "... d"], targets: ArrayLike, *, margin: Scalar = 1.0
 ) -> Float[Array, "..."]:
     r"""Pulls like pairs (label 1) together and pushes unlike ones (label 0) a margin apart; :math:`d = \|a - b\|`.
 
@@ -129,9 +131,9 @@ def contrastive(
 
 
 def triplet(
-    anchor: Float[Array, "... d"],
-    positive: Float[Array, "... d"],
-    negative: Float[Array, "... d"],
+    anchor: Float[ArrayLike, "... d"],
+    positive: Float[ArrayLike, "... d"],
+    negative: Float[ArrayLike, "... d"],
     *,
     margin: Scalar = 1.0,
     squared: bool = False,

@@ -1,14 +1,15 @@
 """From per-example losses to the one number that is differentiated."""
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import as_float
+from dlkit.batches import as_float, spread
 
 __all__ = ["weighted_mean"]
 
 
-def weighted_mean(losses: Float[Array, "..."], weight: Array | None = None) -> Float[Array, ""]:
+def weighted_mean(losses: Float[ArrayLike, "..."], weight: ArrayLike | None = None) -> Float[Array, ""]:
     r"""The mean of the losses, each counted by its weight: :math:`\sum_i w_i \ell_i / \sum_i w_i`.
 
     Dividing by the sum of the weights, and not by the number of rows, makes padded rows count for nothing.
@@ -36,13 +37,7 @@ def weighted_mean(losses: Float[Array, "..."], weight: Array | None = None) -> F
     losses = as_float(losses, "losses")
     if weight is None:
         return jnp.mean(losses)
-    if weight.shape != losses.shape[: weight.ndim]:
-        raise ValueError(
-            f"weight {list(weight.shape)} does not fit losses {list(losses.shape)}: "
-            "expected a leading part of that shape"
-        )
-    weight = weight.astype(losses.dtype).reshape(weight.shape + (1,) * (losses.ndim - weight.ndim))
-    weight = jnp.broadcast_to(weight, losses.shape)
+    weight = spread(weight, losses.shape, losses.dtype, what="losses")
     total = jnp.sum(weight)
     weighted = jnp.where(weight != 0, losses, 0) * weight
     return jnp.sum(weighted) / jnp.where(total == 0, 1, total)

@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from dlkit.metrics.metric import Metric, Total, spread, widened
+from dlkit.batches import spread, widened
+from dlkit.metrics.metric import Metric, Total
 
 __all__ = ["CalibrationError"]
 
@@ -50,8 +51,8 @@ class CalibrationError(Metric):
         if self.norm not in ("l1", "max"):
             raise ValueError(f'CalibrationError: got norm={self.norm!r}, expected "l1" or "max"')
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Total]:
-        outputs, targets = widened(jnp.asarray(outputs)), jnp.asarray(targets)
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Total]:
+        outputs, targets = widened(outputs), jnp.asarray(targets)
         if outputs.shape == targets.shape:
             outputs = jnp.stack([jnp.zeros_like(outputs), outputs], axis=-1)
         if targets.shape != outputs.shape[:-1]:

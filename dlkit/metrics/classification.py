@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from dlkit.metrics.metric import Average, Metric, Total, check_same_shape, spread, total, widened
+from dlkit.batches import check_same_shape, class_labels, is_class, spread, widened
+from dlkit.metrics.metric import Average, Metric, Total, total
 
 __all__ = ["Accuracy", "BinaryAccuracy", "ConfusionMatrix", "Perplexity", "PrecisionRecallF1", "TopKAccuracy"]
 
@@ -18,23 +19,14 @@ def _labels(metric: str, outputs: Array, targets: Array) -> Array:
     """Integer class labels `[...]` for scores `[..., C]`; soft labels stand for their most probable class."""
     if targets.shape == outputs.shape:
         return jnp.argmax(targets, axis=-1).astype(jnp.int32)
-    if targets.shape != outputs.shape[:-1]:
-        raise ValueError(
-            f"{metric}: outputs {list(outputs.shape)} need targets {list(outputs.shape[:-1])} (integers) or "
-            f"{list(outputs.shape)} (soft labels), got {list(targets.shape)}"
-        )
-    if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(
-            f"{metric}: class labels must be integers, got {targets.dtype}; for one score an example see BinaryAccuracy"
-        )
-    return targets.astype(jnp.int32)
+    return class_labels(metric, outputs, targets, soft=True)
 
 
 def _in_top(outputs: Array, labels: Array, k: int) -> Array:
     """Whether fewer than k classes come before the target. Of equal scores the lower class comes first, as in argmax;
     a row with a NaN is wrong, where argmax would call it class 0."""
+    hits = is_class(outputs, labels)
     classes = jax.lax.broadcasted_iota(jnp.int32, outputs.shape, outputs.ndim - 1)
-    hits = classes == labels[..., None]
     score = jnp.sum(jnp.where(hits, outputs, 0), axis=-1, keepdims=True)
     before = (outputs > score) | ((outputs == score) & (classes < labels[..., None]))
     usable = jnp.any(hits, axis=-1) & ~jnp.any(jnp.isnan(outputs), axis=-1)
@@ -137,7 +129,7 @@ class Perplexity(Average):
     def values(self, outputs: Array, targets: Array) -> Array:
         labels = _labels("Perplexity", outputs, targets)
         log_p = jax.nn.log_softmax(widened(outputs))
-        hits = jax.lax.broadcasted_iota(jnp.int32, outputs.shape, outputs.ndim - 1) == labels[..., None]
+        hits = is_class(outputs, labels)
         return jnp.where(jnp.any(hits, axis=-1), -jnp.sum(jnp.where(hits, log_p, 0), axis=-1), jnp.nan)
 
     def result(self, sums: dict[str, Total]) -> float:
@@ -200,7 +192,7 @@ class ConfusionMatrix(Metric):
     def __post_init__(self):
         _check_classes(self)
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Total]:
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Total]:
         true, predicted = _true_and_predicted(self, jnp.asarray(outputs), jnp.asarray(targets))
         weight = spread(weight, true.shape)
         inside = (true >= 0) & (true < self.classes)
@@ -251,7 +243,7 @@ class PrecisionRecallF1(Metric):
         if self.average == "binary" and self.classes != 2:
             raise ValueError(f'PrecisionRecallF1: average="binary" is for 2 classes, got {self.classes}; use "macro"')
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Total]:
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Total]:
         true, predicted = _true_and_predicted(self, jnp.asarray(outputs), jnp.asarray(targets))
         weight = spread(weight, true.shape)
         inside = (true >= 0) & (true < self.classes)

@@ -18,6 +18,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from dlkit.batches import spread, widened
+
 __all__ = ["Average", "Mean", "Metric", "Total"]
 
 
@@ -65,32 +67,9 @@ def _sum_rows(x: Array) -> Array:
     return jnp.sum(jnp.sum(padded.reshape(-1, width, *x.shape[1:]), axis=1), axis=0)
 
 
-def spread(weight: ArrayLike | None, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
-    """The weight of each value, as an array of `shape`: 1 for None; `[B]` beside `[B, T]` is repeated over T.
-
-    Raises:
-      ValueError: the shape of `weight` is not a leading part of `shape`.
-    """
-    if weight is None:
-        return jnp.ones(shape, dtype)
-    weight = jnp.asarray(weight)
-    if weight.shape != shape[: weight.ndim]:
-        raise ValueError(
-            f"weight {list(weight.shape)} does not fit values {list(shape)}: expected a leading part of it"
-        )
-    weight = weight.astype(dtype).reshape(weight.shape + (1,) * (len(shape) - weight.ndim))
-    return jnp.broadcast_to(weight, shape)
-
-
 def array_module(*trees: Any) -> Any:
     """numpy where every leaf is on the host already, else jax.numpy."""
     return np if all(isinstance(leaf, (np.ndarray, np.generic)) for leaf in jax.tree.leaves(trees)) else jnp
-
-
-def widened(values: Array) -> Array:
-    """Booleans, integers and half precision in float32."""
-    wide = jnp.issubdtype(values.dtype, jnp.floating) and jnp.finfo(values.dtype).bits >= 32
-    return values if wide else values.astype(jnp.float32)
 
 
 def total(values: Array, weight: Array) -> Total:
@@ -101,14 +80,6 @@ def total(values: Array, weight: Array) -> Total:
     weight = weight.astype(values.dtype).reshape(rows, *(1,) * len(columns))
     high = _sum_rows(jnp.where(weight != 0, values.reshape(rows, *columns), 0) * weight)
     return Total(high, jnp.zeros_like(high))
-
-
-def check_same_shape(metric: str, outputs: Array, targets: Array) -> None:
-    if outputs.shape != targets.shape:
-        raise ValueError(
-            f"{metric}: outputs {list(outputs.shape)} and targets {list(targets.shape)} differ in shape, and nothing "
-            "is broadcast; for outputs [B, 1] and targets [B] pass outputs[..., 0]"
-        )
 
 
 class Metric(ABC):
@@ -123,7 +94,7 @@ class Metric(ABC):
     fixed_size: ClassVar[bool] = True
 
     @abstractmethod
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> Any:
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> Any:
         """The sums of one batch, a small pytree: pure, to be called inside `jax.jit`.
 
         `weight` has the shape `[B]` or `[B, T]`, None stands for ones. Rows of weight 0 change nothing, whatever they
@@ -152,7 +123,7 @@ class Average(Metric):
     def values(self, outputs: Array, targets: Array) -> Array:
         """What is averaged: `[B]`, `[B, T]` or finer."""
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Total]:
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Total]:
         values = self.values(jnp.asarray(outputs), jnp.asarray(targets))
         weight = spread(weight, values.shape, widened(values).dtype)
         return {"sum": total(values, weight), "weight": total(jnp.ones_like(weight), weight)}

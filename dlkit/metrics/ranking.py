@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from dlkit.metrics.metric import Metric, array_module, spread, widened
+from dlkit.batches import spread, widened
+from dlkit.metrics.metric import Metric, array_module
 
 __all__ = ["AUC"]
 
@@ -64,8 +65,8 @@ class AUC(Metric):
         if self.classes < 2:
             raise ValueError(f"AUC: got classes={self.classes}, expected 2 or more")
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Array]:
-        scores, targets = widened(jnp.asarray(outputs)), jnp.asarray(targets)
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Array]:
+        scores, targets = widened(outputs), jnp.asarray(targets)
         if scores.shape == (*targets.shape, self.classes):
             scores = scores[..., 1] - scores[..., 0] if self.classes == 2 else jax.nn.softmax(scores)
         elif not (self.classes == 2 and scores.shape == targets.shape):

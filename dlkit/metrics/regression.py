@@ -9,7 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from dlkit.metrics.metric import Average, Metric, Total, array_module, check_same_shape, spread, total, widened
+from dlkit.batches import check_same_shape, spread, widened
+from dlkit.metrics.metric import Average, Metric, Total, array_module, total
 
 __all__ = ["MAE", "MSE", "R2"]
 
@@ -78,11 +79,11 @@ class R2(Metric):
         if self.multioutput not in ("uniform_average", "raw_values"):
             raise ValueError(f'R2: got multioutput={self.multioutput!r}, expected "uniform_average" or "raw_values"')
 
-    def measure(self, outputs: Array, targets: Array, weight: ArrayLike | None = None) -> dict[str, Any]:
-        outputs, targets = widened(jnp.asarray(outputs)), jnp.asarray(targets)
+    def measure(self, outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None) -> dict[str, Any]:
+        outputs, targets = widened(outputs), jnp.asarray(targets)
         check_same_shape("R2", outputs, targets)
         targets = targets.astype(outputs.dtype)
-        axes = 1 if weight is None else jnp.ndim(weight)
+        axes = 1 if weight is None else np.ndim(weight)
         weight = spread(weight, targets.shape[:axes], outputs.dtype)
         mass = total(jnp.ones_like(weight), weight)
         centre = total(targets, weight).high / jnp.where(mass.high == 0, 1, mass.high)

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from jax.typing import ArrayLike
-from jaxtyping import Array
 
 from dlkit.metrics.metric import Metric
 
@@ -12,7 +11,7 @@ __all__ = ["measure_all", "merge_all", "result_all"]
 
 
 def measure_all(
-    metrics: Mapping[str, Metric], outputs: Array, targets: Array, weight: ArrayLike | None = None
+    metrics: Mapping[str, Metric], outputs: ArrayLike, targets: ArrayLike, weight: ArrayLike | None = None
 ) -> dict[str, Any]:
     """The sums of one batch, by name. Call it inside the compiled step: what is common is computed once.
 

@@ -121,6 +121,19 @@ def test_impossible_classes_may_have_logit_minus_infinity():
         np.testing.assert_allclose(grad, [[1 / (1 + np.e), -1 / (1 + np.e), 0]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_of_impossible_classes(gamma):
+    # Rows: all else impossible (p = 1), one of three impossible, the target impossible (p = 0).
+    logits = jnp.array([[1.0, -jnp.inf, -jnp.inf], [1.0, 2.0, -jnp.inf], [1.0, 1.0, -jnp.inf]])
+    labels = jnp.array([0, 1, 2])
+    value, grad = jax.jit(jax.vmap(jax.value_and_grad(lambda x, y: losses.focal(x, y, gamma=gamma))))(logits, labels)
+    p = 1 / (1 + np.exp(-1.0))
+    np.testing.assert_allclose(value, [0, -((1 - p) ** gamma) * np.log(p), np.inf], rtol=1e-6)
+    # d/ds_y of -(1 - p)^g log p is g p (1 - p)^g log p - (1 - p)^(g + 1); in the last row it tends to cross-entropy's.
+    slope = gamma * p * (1 - p) ** gamma * np.log(p) - (1 - p) ** (gamma + 1)
+    np.testing.assert_allclose(grad, [[0, 0, 0], [-slope, slope, 0], [0.5, 0.5, -1]], rtol=1e-5, atol=1e-7)
+
+
 def test_labels_out_of_range_show_and_cost_no_gradient_with_weight_0():
     logits, labels = X, jnp.array([0, -1, 3, -100])
     assert np.isnan(losses.cross_entropy(logits, labels)).tolist() == [False, True, True, True]
@@ -244,6 +257,10 @@ def test_batch_axes():
     [
         (lambda: losses.mse(jnp.ones((4, 1)), jnp.ones(4)), ValueError, r"mse.*\[4, 1\].*\[4\].*outputs\[\.\.\., 0\]"),
         (lambda: losses.mse(jnp.ones(4), jnp.ones(4), batch_axes=-1), ValueError, "batch_axes: got -1"),
+        (lambda: losses.l2_loss(jnp.ones(4), jnp.ones(4), batch_axes=-1), ValueError, "batch_axes: got -1"),
+        (lambda: losses.cross_entropy(X, LABELS, label_smoothing=np.float32(1.5)), ValueError, "got 1.5, expected"),
+        (lambda: losses.ctc(jnp.ones((1, 2, 3)), np.ones((1, 2))), TypeError, "ctc: labels must be integers"),
+        (lambda: losses.ctc(jnp.ones((1, 2, 3)), jnp.array([1])), ValueError, r"labels \[1\], expected \[B, T, C\]"),
         (lambda: losses.cross_entropy(X, jnp.ones(4)), TypeError, "must be integers, got float32"),
         (lambda: losses.cross_entropy(X, jnp.zeros(3, int)), ValueError, r"\[4, 3\] need integer targets \[4\]"),
         (lambda: losses.cross_entropy(X, LABELS, label_smoothing=1.5), ValueError, "label_smoothing: got 1.5"),
@@ -273,3 +290,40 @@ def test_weighted_mean():
     assert float(losses.weighted_mean(tokens, jnp.array([[1.0, 0.0], [0.0, 0.0]]))) == 1
     assert float(losses.weighted_mean(jnp.array([1.0, 2.0]))) == 1.5
     assert losses.weighted_mean(jnp.ones(4, jnp.bfloat16), jnp.ones(4)).dtype == jnp.float32
+
+
+AS_LISTS = {
+    "cross_entropy": (([[1.0, 2.0]], [1]), {}),
+    "focal": (([[1.0, 2.0]], [1]), {}),
+    "multiclass_hinge": (([[1.0, 2.0]], [1]), {}),
+    "kl_divergence": (([[-1.0, -2.0]], [[0.5, 0.5]]), {}),
+    "binary_cross_entropy": (([1.0, 2.0], [1, 0]), {"pos_weight": [2.0, 1.0]}),
+    "binary_focal": (([1.0, 2.0], [1, 0]), {}),
+    "logistic": (([1.0, 2.0], [1, -1]), {}),
+    "hinge": (([1.0, 2.0], [1, -1]), {}),
+    "squared_hinge": (([1.0, 2.0], [1, -1]), {}),
+    "mse": (([1.0, 2.0], [0.0, 1.0]), {}),
+    "l2_loss": (([1.0, 2.0], [0.0, 1.0]), {}),
+    "mae": (([1.0, 2.0], [0.0, 1.0]), {}),
+    "huber": (([1.0, 2.0], [0.0, 1.0]), {}),
+    "smooth_l1": (([1.0, 2.0], [0.0, 1.0]), {"beta": np.float32(0)}),
+    "log_cosh": (([1.0, 2.0], [0.0, 1.0]), {}),
+    "poisson_nll": (([1.0, 2.0], [1, 0]), {}),
+    "gaussian_nll": (([1.0, 2.0], [0.0, 1.0], [0.5, 0.5]), {}),
+    "cosine_distance": (([[1.0, 2.0]], [[2.0, 1.0]]), {}),
+    "cosine_embedding": (([[1.0, 2.0]], [[2.0, 1.0]], [1]), {}),
+    "contrastive": (([[1.0, 2.0]], [[2.0, 1.0]], [1]), {}),
+    "triplet": (([[1.0, 2.0]], [[2.0, 1.0]], [[0.0, 1.0]]), {}),
+    "ctc": (([[[1.0, 2.0], [0.0, 1.0]]], [[1]], [2], [1]), {}),
+    "weighted_mean": (([1.0, 2.0], [1.0, 3.0]), {}),
+}
+
+
+@pytest.mark.parametrize("name", AS_LISTS)
+def test_lists_and_numpy_arrays_in_float64_are_taken_quietly(name, unchecked):
+    assert set(AS_LISTS) == {*LOSSES, "weighted_mean"} - {"cross_entropy_soft", "crammer_singer"}
+    loss, (lists, options) = getattr(losses, name), AS_LISTS[name]
+    expected = loss(*(jnp.asarray(a) for a in lists), **options)
+    assert np.isfinite(expected).all()
+    np.testing.assert_array_equal(loss(*lists, **options), expected)
+    np.testing.assert_array_equal(loss(*(np.asarray(a) for a in lists), **options), expected)  # float64 and int64

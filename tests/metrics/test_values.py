@@ -231,8 +231,16 @@ def test_bfloat16_outputs():
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [
-        (lambda: value(metrics.Accuracy(), LOGITS, LABELS[:3], None), ValueError, r"\[200, 4\] need targets \[200\]"),
-        (lambda: value(metrics.Accuracy(), LOGITS, LABELS.astype(float)), TypeError, "integers, got float32.*Binary"),
+        (
+            lambda: value(metrics.Accuracy(), LOGITS, LABELS[:3], None),
+            ValueError,
+            r"\[200, 4\] need integer targets \[200\] or soft",
+        ),
+        (
+            lambda: value(metrics.Accuracy(), LOGITS, LABELS.astype(float)),
+            TypeError,
+            "integers, got float32.*binary form",
+        ),
         (lambda: value(metrics.BinaryAccuracy(), SCORES[:, None], BITS), ValueError, r"outputs\[\.\.\., 0\]"),
         (lambda: value(metrics.Accuracy(), LOGITS, LABELS, WEIGHT[:3]), ValueError, r"weight \[3\].*\[200\]"),
         (lambda: metrics.TopKAccuracy(0), ValueError, "k=0"),
@@ -267,3 +275,21 @@ def test_result_all_names_the_parts():
     both = {"auc": metrics.AUC(), "class": metrics.PrecisionRecallF1(2, average="binary")}
     sums = metrics.measure_all(both, jnp.asarray(SCORES), jnp.asarray(BITS, jnp.int32))
     assert set(metrics.result_all(both, sums)) == {"auc", "class/precision", "class/recall", "class/f1"}
+
+
+def test_lists_and_numpy_arrays_in_float64_are_taken_quietly(unchecked):
+    cases = [
+        (metrics.Accuracy(), [[1.0, 2.0], [2.0, 1.0]], [1, 1]),
+        (metrics.Perplexity(), [[1.0, 2.0], [2.0, 1.0]], [1, 1]),
+        (metrics.ConfusionMatrix(2), [[1.0, 2.0], [2.0, 1.0]], [1, 1]),
+        (metrics.AUC(), [0.5, 1.5], [0, 1]),
+        (metrics.CalibrationError(), [0.5, 1.5], [0, 1]),
+        (metrics.R2(), [0.5, 1.5], [0, 1]),
+        (metrics.MSE(), [0.5, 1.5], [0.0, 1.0]),
+        (metrics.Mean(losses.mae), [0.5, 1.5], [0.0, 1.0]),
+    ]
+    for metric, outputs, targets in cases:
+        expected = value(metric, outputs, targets, [1.0, 2.0])
+        np.testing.assert_array_equal(metric.result(metric.measure(outputs, targets, [1.0, 2.0])), expected)
+        as_numpy = metric.measure(*(np.asarray(a) for a in (outputs, targets, [1.0, 2.0])))
+        np.testing.assert_array_equal(metric.result(as_numpy), expected)
