@@ -271,5 +271,14 @@ def match_weights(tree: Tree, patterns: str | Iterable[str] = WEIGHTS) -> Tree:
       ValueError: neither glob of `WEIGHTS` matches a leaf, or one of any other patterns does not.
     """
     patterns = (patterns,) if isinstance(patterns, str) else tuple(patterns)
-    found = match(tree, patterns, required=patterns != WEIGHTS)
-    return found if any(jax.tree.leaves(found)) else match(tree, patterns)
+    if patterns != WEIGHTS:
+        return match(tree, patterns)
+    found = match(tree, patterns, required=False)
+    if not any(jax.tree.leaves(found)):
+        paths = list(flatten(tree))
+        shown = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "") or "none: the tree has no leaves"
+        raise ValueError(
+            f"`WEIGHTS`, the leaves called `w` or `table`, matches none of the {len(paths)} paths; "
+            f"give globs of your own; the paths are: {shown}"
+        )
+    return found

@@ -13,17 +13,15 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlkit.losses.arrays import Scalar, as_float
-from dlkit.tree import select
+from dlkit.batches import as_float
+from dlkit.losses.arrays import Scalar, is_number
+from dlkit.tree import WEIGHTS, flatten, match_weights
 
 __all__ = ["WEIGHTS", "Penalty", "elastic_net", "l1", "l2"]
 
-WEIGHTS = ("**/w", "**/table")
-"""The default of `over`: weights of affine maps and embedding tables, so no bias, scale or shift."""
-
 
 def _is_zero(strength: Scalar) -> bool:
-    return isinstance(strength, (int, float)) and strength == 0
+    return is_number(strength) and bool(strength == 0)
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,11 @@ class Penalty:
     Args:
       l1: the factor of the absolute values.
       l2: the factor of the squares (no 1/2).
-      over: a glob or several, each of which must match a leaf. The default, `WEIGHTS`, is content if one of its two
-        does.
+      over: a glob or several, each of which must match a leaf. The default, `WEIGHTS` (`**/w` and `**/table`: no bias,
+        scale or shift), is content if one of its two does.
+
+    Raises:
+      ValueError: `over` is empty.
     """
 
     l1: Scalar = 0.0
@@ -50,22 +51,29 @@ class Penalty:
     def __post_init__(self):
         if not isinstance(self.over, str):
             object.__setattr__(self, "over", tuple(self.over))
+        if not self.over:
+            raise ValueError(
+                "over: got no glob, so the penalty would cover nothing; for no penalty leave it out, "
+                'for every parameter write over="**"'
+            )
 
     def __call__(self, params: Any) -> Float[Array, ""]:
-        """The penalty of `params`, a scalar in float32 at least.
+        """The penalty of `params`, a scalar in the widest dtype of the leaves it covers, float32 at least.
 
         Raises:
           ValueError: a glob matches no leaf.
+          TypeError: a leaf is not floating point.
         """
-        chosen = select(params, self.over, required=self.over != WEIGHTS) or select(params, WEIGHTS)
-        value = jnp.zeros(())
-        for path, leaf in chosen.items():
-            leaf = as_float(jnp.asarray(leaf), f"parameter {path!r}")
-            value = value.astype(leaf.dtype) if value.dtype.itemsize < leaf.dtype.itemsize else value
+        hits = flatten(match_weights(params, self.over))
+        chosen = {path: as_float(leaf, f"parameter {path!r}") for path, leaf in flatten(params).items() if hits[path]}
+        # Not a plain zeros(()): under x64 that is float64, whatever the parameters are.
+        dtype = max((leaf.dtype for leaf in chosen.values()), key=lambda dtype: dtype.itemsize)
+        value = jnp.zeros((), dtype)
+        for leaf in chosen.values():
             if not _is_zero(self.l1):
-                value = value + (self.l1 * jnp.sum(jnp.abs(leaf))).astype(value.dtype)
+                value = value + jnp.asarray(self.l1).astype(dtype) * jnp.sum(jnp.abs(leaf)).astype(dtype)
             if not _is_zero(self.l2):
-                value = value + (self.l2 * jnp.sum(jnp.square(leaf))).astype(value.dtype)
+                value = value + jnp.asarray(self.l2).astype(dtype) * jnp.sum(jnp.square(leaf)).astype(dtype)
         return value
 
 
@@ -89,8 +97,9 @@ def l2(strength: Scalar, over: str | Sequence[str] = WEIGHTS) -> Penalty:
     >>> float(l2(0.5)({"w": jnp.array([1.0, -2.0])}))
     2.5
 
-    Keras `L2(strength)` is the same. torch's `weight_decay=d` adds d W to the gradient, which is `l2(d / 2)`; and with
-    Adam neither is the decoupled decay of AdamW.
+    Keras `L2(strength)` is the same. Coupled decay, torch's `weight_decay=d` in SGD and Adam and the `l2=d` of
+    `dlkit.optim`'s recipes, adds d W to the gradient: that is `l2(d / 2)` here, half the number. The decoupled decay of
+    AdamW is another thing.
 
     Reference: Hoerl and Kennard, Ridge Regression, 1970.
     """

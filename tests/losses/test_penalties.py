@@ -64,8 +64,31 @@ def test_zero_strength_is_bitwise_nothing_and_strength_may_be_swept():
 def test_a_glob_that_matches_nothing_is_an_error():
     with pytest.raises(ValueError, match=r"'layer/v' matches none of the 5 paths"):
         l2(1.0, over=("layer/w", "layer/v"))(PARAMS)
-    with pytest.raises(ValueError, match=r"matches none"):
+    with pytest.raises(
+        ValueError, match=r"the leaves called `w` or `table`, matches none of the 1 paths.*: b$"
+    ) as caught:
         l2(1.0)({"b": jnp.ones(2)})
+    assert "**" not in str(caught.value)  # no glob that the user never wrote
+
+
+def test_an_empty_choice_is_an_error_and_not_the_default():
+    for empty in ((), [], ""):
+        with pytest.raises(ValueError, match="over: got no glob"):
+            l2(1.0, over=empty)
+
+
+def test_the_penalty_has_the_dtype_of_what_it_covers(x64):
+    narrow, wide = np.ones(2, np.float32), np.ones(2)
+    for penalty in (l1(0.3), l2(np.float64(0.3)), elastic_net(0.3, 2.0), l2(jnp.float64(0.3)), l2(0.0)):
+        assert penalty({"w": jnp.asarray(narrow)}).dtype == jnp.float32
+        assert penalty({"w": jnp.asarray(narrow, jnp.bfloat16), "b": jnp.asarray(wide)}).dtype == jnp.float32
+        assert penalty({"a": {"w": jnp.asarray(narrow)}, "b": {"w": jnp.asarray(wide)}}).dtype == jnp.float64
+    np.testing.assert_allclose(l2(0.3)({"w": jnp.asarray(W)}), 0.3 * (W**2).sum(), rtol=1e-14)
+
+
+def test_numpy_parameters_and_strengths():
+    np.testing.assert_allclose(l2(np.float32(0.5))({"w": W}), 0.5 * (W**2).sum(), rtol=1e-6)
+    assert l2(np.float32(0))({"w": np.array([np.inf])}) == 0
 
 
 def test_penalties_are_values():
