@@ -5,7 +5,7 @@
 >>> import jax
 >>> import jax.numpy as jnp
 >>> from dlkit import optim
->>> schedule = optim.warmup_cosine_decay_schedule(0.0, 0.3, warmup_steps=5, decay_steps=50)
+>>> schedule = optim.warmup_cosine_decay_schedule(0.06, 0.3, warmup_steps=5, decay_steps=50)
 >>> tx = optim.chain(optim.clip_by_global_norm(1.0), optim.adamw(schedule, weight_decay=1e-2, mask=optim.WEIGHTS))
 >>> loss = lambda p: jnp.sum((p["w"] - 3.0) ** 2)
 >>> params = {"w": jnp.zeros(2)}

@@ -41,7 +41,7 @@ class ScaleByRss(Transform[ScaleByRssState]):
     eps_in_sqrt: bool = True
 
     def __post_init__(self) -> None:
-        settle(self, nonnegative=("initial_accumulator_value", "eps"))
+        settle("scale_by_rss", self, nonnegative=("initial_accumulator_value", "eps"))
 
     def init(self, params: Any) -> ScaleByRssState:
         return ScaleByRssState(zeros_like("scale_by_rss", params, fill=self.initial_accumulator_value))

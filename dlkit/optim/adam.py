@@ -47,7 +47,7 @@ class ScaleByAdam(Transform[ScaleByAdamState]):
     tf_style: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, decays=("b1", "b2"), nonnegative=("eps", "eps_root"), dtypes=("mu_dtype",))
+        settle("scale_by_adam", self, decays=("b1", "b2"), nonnegative=("eps", "eps_root"), dtypes=("mu_dtype",))
         if self.nesterov and self.tf_style:
             raise ValueError("scale_by_adam: nesterov and tf_style exclude each other")
 
@@ -130,6 +130,8 @@ def adam(
     rounds b1 mu too. torch `Adam`: equal.
     Keras: eps = 1e-7 with `tf_style`: `adam(lr, **preset("keras", "adam"))`. NAdam: torch's and Keras's vary the
     momentum by a schedule and differ from this and from each other.
+    With bfloat16 *parameters*, nu is bfloat16 too, where b2 = 0.999 rounds to 1: nu never decays and soon stops
+    growing, here as in optax. Keep the parameters in float32 (their gradients may be bfloat16), or take b2 <= 0.99.
 
     References: Kingma, Ba, "Adam: a method for stochastic optimization", 2015. Dozat, "Incorporating Nesterov momentum
     into Adam", 2016.

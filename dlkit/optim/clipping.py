@@ -56,7 +56,7 @@ class Clip(Transform[EmptyState]):
     max_delta: Scalar
 
     def __post_init__(self) -> None:
-        settle(self, nonnegative=("max_delta",))
+        settle("clip", self, nonnegative=("max_delta",))
 
     def init(self, params: Any) -> EmptyState:
         return EmptyState()
@@ -104,7 +104,7 @@ class ClipByGlobalNorm(Transform[ClipByGlobalNormState]):
     max_norm: Scalar
 
     def __post_init__(self) -> None:
-        settle(self, nonnegative=("max_norm",))
+        settle("clip_by_global_norm", self, nonnegative=("max_norm",))
 
     def init(self, params: Any) -> ClipByGlobalNormState:
         return ClipByGlobalNormState(jnp.zeros((), jnp.float32))
@@ -135,6 +135,6 @@ def gradient_norm(opt_state: Any) -> Float[Array, "..."]:
     found = find_states(opt_state, ClipByGlobalNormState)
     if len(found) != 1:
         raise ValueError(
-            f"the optimizer state holds {len(found) or 'no'} norms: wanted one clip_by_global_norm in the chain"
+            f"gradient_norm: the optimizer state holds {len(found) or 'no'} norms: wanted one clip_by_global_norm in it"
         )
     return next(iter(found.values())).norm

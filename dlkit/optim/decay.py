@@ -50,7 +50,12 @@ class AddDecayedWeights(Transform[AddDecayedWeightsState | EmptyState]):
     mask: Any = None
 
     def __post_init__(self) -> None:
-        settle(self, schedules=("weight_decay",), nonnegative=() if callable(self.weight_decay) else ("weight_decay",))
+        settle(
+            "add_decayed_weights",
+            self,
+            schedules=("weight_decay",),
+            nonnegative=() if callable(self.weight_decay) else ("weight_decay",),
+        )
         object.__setattr__(self, "mask", settle_mask("add_decayed_weights", self.mask))
 
     def init(self, params: Any) -> AddDecayedWeightsState | EmptyState:

@@ -13,6 +13,9 @@ from jaxtyping import Array, Float, Int
 __all__ = ["Scalar", "ScalarOrSchedule", "as_float", "bias_correction", "safe_increment", "schedule_value", "settle"]
 
 Scalar: TypeAlias = float | int
+# The updates are proportional to these, so a traced value can be multiplied in afterwards.
+FACTORS = ("learning_rate", "step_size", "step_size_fn")
+
 ScalarOrSchedule: TypeAlias = float | int | np.number | np.ndarray | jax.Array | Callable[[Any], Any]
 
 
@@ -30,8 +33,8 @@ def as_float(owner: str, name: str, value: Any) -> float:
     except jax.errors.ConcretizationTypeError:
         raise TypeError(
             f"{owner}: {name} is a traced value, wanted a concrete number: a definition is hashable and holds no "
-            f"arrays. Build it outside of jit, grad and vmap; or use {name}=1.0 where it is a plain factor, and "
-            f"multiply the updates by the traced value yourself"
+            f"arrays. Build it outside of jit, grad and vmap"
+            + (f", or use {name}=1.0 and multiply the updates by the traced value" if name in FACTORS else "")
         ) from None
     except (TypeError, ValueError):
         raise TypeError(f"{owner}: {name} is {value!r}, wanted a number") from None
@@ -49,6 +52,7 @@ def as_count(owner: str, name: str, value: Any, least: int = 0) -> int:
 
 
 def settle(
+    owner: str,
     record: Any,
     *,
     decays: tuple[str, ...] = (),
@@ -59,9 +63,9 @@ def settle(
 ) -> None:
     """Called from `__post_init__`: turns the named fields into floats (dtypes into their names) and checks ranges.
 
-    `decays` lie in [0, 1), `nonnegative` is 0 or more, `numbers` anything; a `schedules` field may be callable.
+    `owner` is the name that a user calls; errors begin with it. `decays` lie in [0, 1), `nonnegative` is 0 or more,
+    `numbers` anything; a `schedules` field may be callable.
     """
-    owner = type(record).__name__
     for name in (*decays, *nonnegative, *numbers, *schedules):
         value = getattr(record, name)
         if name in schedules and callable(value):

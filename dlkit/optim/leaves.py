@@ -28,7 +28,7 @@ def _shapes(of: Any) -> Any:
 def need_params(owner: str, params: Any) -> None:
     """Raise ValueError when `update` was called without the parameters that this transform reads."""
     if params is None:
-        raise ValueError(f"{owner} reads the parameters: call update(grads, state, params), got params=None")
+        raise ValueError(f"{owner}: it reads the parameters: call update(grads, state, params), got params=None")
 
 
 def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0.0) -> Any:
@@ -42,7 +42,7 @@ def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0
         own = jnp.result_type(p)
         if not jnp.issubdtype(own, jnp.floating):
             raise TypeError(
-                f"{owner} works on real floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
+                f"{owner}: it works on real floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
             )
         return jnp.full_like(p, fill, dtype=own if dtype is None else jnp.dtype(dtype))
 
@@ -70,9 +70,9 @@ def leafwise(
 ) -> tuple[Any, ...]:
     """`step(g, *moments, *read) -> (update, *new_moments)` on every leaf, as a tuple of trees.
 
-    The arithmetic is done in the widest dtype of the gradient and its moments. The update is returned in the dtype of
-    the gradient and each moment in its own, so no state ever changes its type. `read` holds trees that are only read
-    (parameters, masks).
+    The arithmetic is done in the widest dtype of the gradient, its moments and the parameters read, and the update is
+    returned in it: rounded to the dtype of a bfloat16 gradient, g + 1e-3 p would be g. Each moment is returned in its
+    own dtype, so no state ever changes its type. `read` holds trees that are only read (parameters, masks).
 
     Raises:
       ValueError: a tree does not match the gradients; the message says which paths differ.
@@ -87,10 +87,11 @@ def leafwise(
     rows = []
     for g, *others in zip(leaves, *columns, strict=True):
         own = [jnp.result_type(x) for x in (g, *others[: len(moments)])]
-        wide = widest(*own)
+        beside = [jnp.result_type(x) for x in others[len(moments) :]]  # masks and integers do not count
+        wide = widest(*own, *(dtype for dtype in beside if jnp.issubdtype(dtype, jnp.floating)))
         inputs = [x if isinstance(x, bool) else jnp.asarray(x, wide) for x in (g, *others)]
         outputs = step(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        rows.append([jnp.asarray(x, dtype) for x, dtype in zip(outputs, own, strict=True)])
+        rows.append([jnp.asarray(x, dtype) for x, dtype in zip(outputs, (wide, *own[1:]), strict=True)])
     trees = zip(*rows, strict=True) if rows else [()] * (1 + len(moments))
     return tuple(jax.tree.unflatten(structure, column) for column in trees)

@@ -78,7 +78,7 @@ def resolve_mask(mask: Mask, params: Any) -> Any:
         return jax.tree.map(lambda keep, below: jax.tree.map(lambda _: bool(keep), below), given, params)
     except (ValueError, TypeError):
         raise ValueError(
-            f"the mask does not fit the parameters (nor is it a prefix of them):\n{tree.diff(params, given)}"
+            f"mask: it does not fit the parameters (nor is it a prefix of them):\n{tree.diff(params, given)}"
         ) from None
 
 

@@ -58,7 +58,7 @@ class Trace(Transform[TraceState]):
     dampening: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        settle(self, nonnegative=("decay",), numbers=("dampening",), dtypes=("accumulator_dtype",))
+        settle("trace", self, nonnegative=("decay",), numbers=("dampening",), dtypes=("accumulator_dtype",))
         if self.nesterov and self.dampening:
             raise ValueError(f"trace: nesterov=True with dampening={self.dampening}, wanted dampening=0")
 

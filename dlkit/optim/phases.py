@@ -69,7 +69,7 @@ class PiecewiseConstant(Schedule):
     boundaries_and_scales: Boundaries = None
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("init_value",))
+        settle("piecewise_constant_schedule", self, numbers=("init_value",))
         pairs = _pairs("piecewise_constant_schedule", self.boundaries_and_scales)
         object.__setattr__(self, "boundaries_and_scales", pairs)
 
@@ -103,7 +103,7 @@ class PiecewiseInterpolate(Schedule):
         owner = "piecewise_interpolate_schedule"
         if self.interpolate_type not in ("linear", "cosine"):
             raise ValueError(f"{owner}: interpolate_type is {self.interpolate_type!r}, wanted 'linear' or 'cosine'")
-        settle(self, numbers=("init_value",))
+        settle(owner, self, numbers=("init_value",))
         object.__setattr__(self, "boundaries_and_scales", _pairs(owner, self.boundaries_and_scales))
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
@@ -147,10 +147,10 @@ class JoinSchedules(Schedule):
         object.__setattr__(self, "boundaries", bounds)
         for schedule in self.schedules:
             if not callable(schedule):
-                raise TypeError(f"join_schedules got {schedule!r}, wanted schedules: see constant_schedule")
+                raise TypeError(f"join_schedules: got {schedule!r}, wanted schedules: see constant_schedule")
         if len(bounds) != len(self.schedules) - 1 or list(bounds) != sorted(bounds):
             raise ValueError(
-                f"join_schedules got {len(self.schedules)} schedules and the boundaries {bounds}, wanted one boundary "
+                f"join_schedules: got {len(self.schedules)} schedules and the boundaries {bounds}, wanted one boundary "
                 "fewer than schedules, in rising order"
             )
 
@@ -220,8 +220,12 @@ def cosine_onecycle_schedule(
 ) -> PiecewiseInterpolate:
     """peak / div_factor, up to the peak by a half cosine, down to peak / (div_factor final_div_factor) by another.
 
-    The peak is at step int(pct_start * transition_steps). torch's `OneCycleLR` has the same values, with the ends of
-    its phases one step earlier.
+    The peak is at step int(pct_start * transition_steps).
+
+    Differences. optax: equal. torch `OneCycleLR` starts at the same value but reaches its peak and its end one step
+    earlier (at pct_start * total_steps - 1 and total_steps - 1), so its warm-up is one step shorter and has other
+    values: of 10 steps 0.04, 0.52, 1 there and 0.04, 0.28, 0.76, 1 here. Where pct_start * total_steps is whole its
+    decay is this one, one step earlier.
 
     Reference: Smith, Topin, "Super-convergence: very fast training of neural networks using large learning rates",
     2018.
@@ -232,7 +236,8 @@ def cosine_onecycle_schedule(
     Raises:
       ValueError: `transition_steps` below 1.
     """
-    steps, peak, pct, div, final = _onecycle(transition_steps, peak_value, pct_start, div_factor, final_div_factor)
+    owner, shape = "cosine_onecycle_schedule", (peak_value, pct_start, div_factor, final_div_factor)
+    steps, peak, pct, div, final = _onecycle(owner, transition_steps, *shape)
     return PiecewiseInterpolate("cosine", peak / div, ((int(pct * steps), div), (steps, 1 / (div * final))))
 
 
@@ -255,12 +260,13 @@ def linear_onecycle_schedule(
     Raises:
       ValueError: `transition_steps` below 1.
     """
-    steps, peak, pct, div, final = _onecycle(transition_steps, peak_value, pct_start, div_factor, final_div_factor)
-    back = int(as_float("linear_onecycle_schedule", "pct_final", pct_final) * steps)
+    owner, shape = "linear_onecycle_schedule", (peak_value, pct_start, div_factor, final_div_factor)
+    steps, peak, pct, div, final = _onecycle(owner, transition_steps, *shape)
+    back = int(as_float(owner, "pct_final", pct_final) * steps)
     return PiecewiseInterpolate("linear", peak / div, ((int(pct * steps), div), (back, 1 / div), (steps, 1 / final)))
 
 
-def _onecycle(steps: Any, *numbers: Any) -> tuple[int, float, float, float, float]:
+def _onecycle(owner: str, steps: Any, *numbers: Any) -> tuple[int, float, float, float, float]:
     names = ("peak_value", "pct_start", "div_factor", "final_div_factor")
-    peak, pct, div, final = (as_float("onecycle", name, x) for name, x in zip(names, numbers, strict=True))
-    return as_count("onecycle", "transition_steps", steps, 1), peak, pct, div, final
+    peak, pct, div, final = (as_float(owner, name, x) for name, x in zip(names, numbers, strict=True))
+    return as_count(owner, "transition_steps", steps, 1), peak, pct, div, final

@@ -36,6 +36,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 def preset(library: Literal["optax", "torch", "keras", "tf1"], optimizer: str) -> dict[str, Any]:
     """The keyword arguments that make the recipe `optimizer` take the steps of that library's, at its defaults.
 
+    Those of torch and optax are measured against the libraries; those of Keras and TensorFlow 1 follow their
+    documentation and are not measured.
+
     Learning rates are not included, and arguments of your own go on top:
     `rmsprop(1e-2, **preset("torch", "rmsprop"), momentum=0.9)`, or `{**preset(...), "eps": 1e-2}` to replace one.
 
@@ -47,5 +50,5 @@ def preset(library: Literal["optax", "torch", "keras", "tf1"], optimizer: str) -
     """
     known = {f"{lib}/{name}" for lib, names in PRESETS.items() for name in names}
     if f"{library}/{optimizer}" not in known:
-        raise ValueError(f"no preset {library}/{optimizer}; there are {', '.join(sorted(known))}")
+        raise ValueError(f"preset: there is no {library}/{optimizer}, only {', '.join(sorted(known))}")
     return dict(PRESETS[library][optimizer])

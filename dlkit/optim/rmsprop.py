@@ -54,7 +54,7 @@ class ScaleByRms(Transform[ScaleByRmsState]):
     bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, decays=("decay",), nonnegative=("eps", "initial_scale"))
+        settle("scale_by_rms", self, decays=("decay",), nonnegative=("eps", "initial_scale"))
 
     def init(self, params: Any) -> ScaleByRmsState:
         count = jnp.zeros((), jnp.int32) if self.bias_correction else None
@@ -101,7 +101,7 @@ class ScaleByStddev(Transform[ScaleByStddevState]):
     bias_correction: bool = False
 
     def __post_init__(self) -> None:
-        settle(self, decays=("decay",), nonnegative=("eps", "initial_scale"))
+        settle("scale_by_stddev", self, decays=("decay",), nonnegative=("eps", "initial_scale"))
 
     def init(self, params: Any) -> ScaleByStddevState:
         count = jnp.zeros((), jnp.int32) if self.bias_correction else None

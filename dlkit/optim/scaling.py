@@ -36,7 +36,7 @@ class Scale(Transform[EmptyState]):
     step_size: Scalar
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("step_size",))
+        settle("scale", self, numbers=("step_size",))
 
     def init(self, params: Any) -> EmptyState:
         return EmptyState()
@@ -73,7 +73,7 @@ class ScaleBySchedule(Transform[ScaleByScheduleState]):
     step_size_fn: ScalarOrSchedule
 
     def __post_init__(self) -> None:
-        settle(self, schedules=("step_size_fn",))
+        settle("scale_by_schedule", self, schedules=("step_size_fn",))
 
     def init(self, params: Any) -> ScaleByScheduleState:
         return ScaleByScheduleState(jnp.zeros((), jnp.int32))
@@ -116,7 +116,7 @@ class ScaleByLearningRate(Transform[ScaleByLearningRateState]):
     flip_sign: bool = True
 
     def __post_init__(self) -> None:
-        settle(self, schedules=("learning_rate",))
+        settle("scale_by_learning_rate", self, schedules=("learning_rate",))
 
     def init(self, params: Any) -> ScaleByLearningRateState:
         count = jnp.zeros((), jnp.int32)
@@ -157,5 +157,5 @@ def learning_rate(opt_state: Any) -> Float[Array, "..."]:
     found = learning_rates(opt_state)
     if len(found) != 1:
         what = f"{len(found)} learning rates ({', '.join(found)}): use learning_rates" if found else "no learning rate"
-        raise ValueError(f"the optimizer state holds {what}")
+        raise ValueError(f"learning_rate: the optimizer state holds {what}")
     return next(iter(found.values()))

@@ -57,9 +57,9 @@ def like(count: Any, number: Any) -> Array:
     return jnp.broadcast_to(as_value(number), jnp.shape(count))
 
 
-def _counts(record: Any, *names: str, least: int = 0) -> None:
+def _counts(owner: str, record: Any, *names: str, least: int = 0) -> None:
     for name in names:
-        object.__setattr__(record, name, as_count(type(record).__name__, name, getattr(record, name), least))
+        object.__setattr__(record, name, as_count(owner, name, getattr(record, name), least))
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ConstantSchedule(Schedule):
     value: Scalar
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("value",))
+        settle("constant_schedule", self, numbers=("value",))
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         return like(count, self.value)
@@ -99,10 +99,10 @@ class PolynomialSchedule(Schedule):
     transition_begin: int = 0
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("init_value", "end_value", "power"))
+        settle("polynomial_schedule", self, numbers=("init_value", "end_value", "power"))
         if self.power <= 0:
             raise ValueError(f"polynomial_schedule: power is {self.power}, wanted more than 0")
-        _counts(self, "transition_steps", "transition_begin")
+        _counts("polynomial_schedule", self, "transition_steps", "transition_begin")
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         steps = self.transition_steps
@@ -139,10 +139,10 @@ class ExponentialDecay(Schedule):
     end_value: Scalar | None = None
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("init_value",), nonnegative=("decay_rate",))
-        _counts(self, "transition_steps", "transition_begin")
+        settle("exponential_decay", self, numbers=("init_value",), nonnegative=("decay_rate",))
+        _counts("exponential_decay", self, "transition_steps", "transition_begin")
         if self.end_value is not None:
-            settle(self, numbers=("end_value",))
+            settle("exponential_decay", self, numbers=("end_value",))
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         rate = float(self.decay_rate)  # pyright: ignore[reportArgumentType]
@@ -183,8 +183,8 @@ class CosineDecay(Schedule):
     exponent: Scalar = 1.0
 
     def __post_init__(self) -> None:
-        settle(self, numbers=("init_value", "alpha", "exponent"))
-        _counts(self, "decay_steps")
+        settle("cosine_decay_schedule", self, numbers=("init_value", "alpha", "exponent"))
+        _counts("cosine_decay_schedule", self, "decay_steps")
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         if self.decay_steps == 0:

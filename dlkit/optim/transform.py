@@ -64,8 +64,10 @@ class Transform(ABC, Generic[S]):
 
     @abstractmethod
     def update(self, grads: Any, state: S, params: Any = None) -> tuple[Any, S]:
-        """What to add to the parameters (same structure and dtypes as `grads`), and the state for the next call.
+        """What to add to the parameters (same structure and shapes as `grads`), and the state for the next call.
 
+        **Updates are at least as wide as the gradients**: rounding a float32 sum back to the bfloat16 of its gradient
+        would lose whatever is small beside it, a weight decay say. `apply_updates` rounds once, at the end.
         The new state has the structure, shapes, dtypes and weak types of `state`, so that a jitted step is traced
         once. Always pass `params`: a weight decay, a norm ratio or a projection needs them.
         """
@@ -124,7 +126,7 @@ def check_link(owner: str, link: Any) -> None:
     if isinstance(link, type) or not (
         callable(getattr(link, "init", None)) and callable(getattr(link, "update", None))
     ):
-        raise TypeError(f"{owner} got {link!r}, wanted a transform: an object with `init` and `update`")
+        raise TypeError(f"{owner}: got {link!r}, wanted a transform: an object with `init` and `update`")
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,13 +142,8 @@ class Chain(Transform[tuple[Any, ...]]):
     def init(self, params: Any) -> tuple[Any, ...]:
         return tuple(link.init(params) for link in self.links)
 
-    def update(
-        self, grads: Any, state: tuple[Any, ...], params: Any = None, **extra: Any
-    ) -> tuple[Any, tuple[Any, ...]]:
-        if len(state) != len(self.links):
-            raise ValueError(
-                f"chain of {len(self.links)} links got a state of {len(state)}: use the state that its own `init` made"
-            )
+    def update(self, grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, tuple[Any, ...]]:
+        self._check_state(state)
         if params is not None:
             check_like("chain", "the gradients do not match the parameters", params, grads)
         states = []
@@ -154,6 +151,14 @@ class Chain(Transform[tuple[Any, ...]]):
             grads, link_state = call_update(link, grads, link_state, params, extra)
             states.append(link_state)
         return grads, tuple(states)
+
+    def _check_state(self, state: Any) -> None:
+        hint = "pass the state that its own `init(params)` or its last update returned: update(grads, state, params)"
+        if not isinstance(state, tuple | list) or hasattr(state, "_fields"):
+            shown = "None" if state is None else f"a {type(state).__name__}"
+            raise TypeError(f"chain: the state is {shown}, wanted a tuple of {len(self.links)}; {hint}")
+        if len(state) != len(self.links):
+            raise ValueError(f"chain: the state is a tuple of {len(state)}, wanted one of {len(self.links)}; {hint}")
 
     def __repr__(self) -> str:
         return f"chain({', '.join(map(repr, self.links))})"
@@ -170,7 +175,7 @@ def chain(*links: Any) -> Chain:
     chain(ClipByGlobalNorm(max_norm=1.0), chain(ScaleByAdam(...), AddDecayedWeights(...), ScaleByLearningRate(...)))
 
     Raises:
-      TypeError: a link is no transform.
+      TypeError: a link is no transform; from `update`, when the state is no tuple of states.
       ValueError: from `update`, when gradients, parameters and state do not belong together.
     """
     return Chain(links)

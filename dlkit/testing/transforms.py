@@ -4,7 +4,9 @@
 >>> check_transform(optim.chain(optim.clip_by_global_norm(1.0), optim.sgd(0.1, momentum=0.9)))
 """
 
+import contextlib
 import pickle
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -21,28 +23,49 @@ def check_transform(transform: Any, params: Any = None) -> None:
 
     - it prints without memory addresses, pickles, and equals and hashes as its copy does;
     - `init` gives strongly typed arrays, and `update` a state of the same structure, shapes, dtypes and weak types;
-      the updates have the structure, shapes and dtypes of the gradients, in float32, in bfloat16, and with bfloat16
-      gradients of float32 parameters;
+      the updates have the structure and shapes of the gradients and are at least as wide, in float32, in bfloat16, with
+      bfloat16 gradients of float32 parameters, and in float64; no dtype or rank is promoted implicitly;
     - jit gives what eager execution gives, from one trace for several calls and for equal definitions;
     - it works under `vmap` and `lax.scan`, with the results of a loop;
     - calls with equal arguments give equal results, and arguments are left as they were;
-    - zero gradients give finite updates and a finite state.
+    - zero gradients give finite updates and a finite state;
+    - a None in the place of a parameter is left alone.
+
+    Everything runs under `jax.numpy_dtype_promotion("strict")` and `jax.numpy_rank_promotion("raise")`.
 
     Args:
       transform: a transform; an optimizer is one.
-      params: parameters to try it on, float32. By default a small dict with the leaf names of dlkit's layers.
+      params: parameters to try it on, float32. By default a small dict with the leaf names of dlkit's layers; the
+        check with a None is made on these alone.
 
     Raises:
-      AssertionError: a property does not hold; the message says which, and shows what differs.
+      AssertionError: a property does not hold; the message says which, and shows what differs, or what was raised.
     """
     name = type(transform).__name__
-    params = _default_params() if params is None else params
+    default = params is None
+    params = _default_params() if default else params
     grads = [_like(params, seed) for seed in (1, 2, 3)]
     _check_value(name, transform)
-    _check_types(name, transform, params, grads[0])
-    _check_pure(name, transform, params, grads[0])
-    _check_zero(name, transform, params)
-    _check_transformations(name, transform, params, grads)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        _check_types(name, transform, params, grads[0])
+        with _raised(name, "init or update raises"):
+            _check_pure(name, transform, params, grads[0])
+            _check_zero(name, transform, params)
+        with _raised(name, "init or update raises under jit, scan or vmap"):
+            _check_transformations(name, transform, params, grads)
+        if default:
+            _check_none(name, transform, params, grads[0])
+
+
+@contextlib.contextmanager
+def _raised(name: str, what: str) -> Iterator[None]:
+    """What the transform raises is a property that does not hold, too."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{name}: {what}: {type(error).__name__}: {error}") from error
 
 
 def _default_params() -> Any:
@@ -83,16 +106,34 @@ def _check_value(name: str, transform: Any) -> None:
 def _check_types(name: str, transform: Any, params: Any, grads: Any) -> None:
     wide, narrow = jnp.float32, jnp.bfloat16
     for of_params, of_grads in ((wide, wide), (narrow, narrow), (wide, narrow)):
-        where = f"({jnp.dtype(of_params).name} parameters, {jnp.dtype(of_grads).name} gradients)"
-        p, g = _cast(params, of_params), _cast(grads, of_grads)
-        state = jax.eval_shape(transform.init, p)
-        for path, leaf in tree.flatten(state).items():
-            assert not leaf.weak_type, f"{name}.init: {path or 'the state'} is weakly typed: give it a dtype {where}"
-        updates, after = jax.eval_shape(transform.update, g, state, p)
-        _assert_same(f"{name}.update changes the type of its state {where}", state, after)
-        _assert_same(f"{name}.update: the updates have other types than the gradients {where}", _shapes(g), updates)
+        _check_types_in(name, transform, _cast(params, of_params), _cast(grads, of_grads))
+    with jax.enable_x64(True):
+        _check_types_in(name, transform, _cast(params, jnp.float64), _cast(grads, jnp.float64))
     concrete = transform.init(params)
     _assert_same(f"{name}.init gives other types under jit", jax.eval_shape(transform.init, params), _shapes(concrete))
+
+
+def _check_types_in(name: str, transform: Any, params: Any, grads: Any) -> None:
+    dtypes = [jax.tree.leaves(of)[0].dtype.name for of in (params, grads)]
+    where = f"({dtypes[0]} parameters, {dtypes[1]} gradients)"
+    with _raised(name, f"init or update raises {where}"):
+        state = jax.eval_shape(transform.init, params)
+        for path, leaf in tree.flatten(state).items():
+            assert not leaf.weak_type, f"{name}.init: {path or 'the state'} is weakly typed: give it a dtype {where}"
+        updates, after = jax.eval_shape(transform.update, grads, state, params)
+    _assert_same(f"{name}.update changes the type of its state {where}", state, after)
+    _check_same_places(f"{name}.update: the updates have another structure or shape than the gradients", grads, updates)
+    got = tree.flatten(updates)
+    for path, g in tree.flatten(_shapes(grads)).items():
+        u, what = got[path], f"{name}.update: the update of {path or 'the gradient'}"
+        assert not u.weak_type, f"{what} is weakly typed {where}"
+        wide = jnp.issubdtype(u.dtype, jnp.floating) and jnp.finfo(u.dtype).nmant >= jnp.finfo(g.dtype).nmant
+        assert wide, f"{what} is {u.dtype}, narrower than its gradient {where}"
+
+
+def _check_same_places(problem: str, expected: Any, got: Any) -> None:
+    of_one_type = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.float32), (expected, got))
+    _assert_same(problem, *of_one_type)
 
 
 def _shapes(of: Any) -> Any:
@@ -119,6 +160,15 @@ def _check_zero(name: str, transform: Any, params: Any) -> None:
     updates, state = transform.update(zeros, state, params)
     for path, leaf in tree.flatten({"updates": updates, "state": state}).items():
         assert bool(jnp.all(jnp.isfinite(leaf))), f"{name}: zero gradients give {leaf} at {path}"
+
+
+def _check_none(name: str, transform: Any, params: Any, grads: Any) -> None:
+    # jax.tree functions pass over None, so code that goes through them needs nothing for this.
+    p, g = ({**of, "head": {**of["head"], "b": None}} for of in (params, grads))
+    with _raised(name, "init or update raises where a parameter is None"):
+        state = transform.init(p)
+        updates, after = transform.update(g, state, p)
+    _check_same_places(f"{name}: a None among the parameters is not left alone", (g, state), (updates, after))
 
 
 def _check_transformations(name: str, transform: Any, params: Any, grads: list[Any]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dlkit import optim
+from dlkit.optim.hyper import as_float
 
 PARAMS = {"w": jnp.ones((2, 3)), "b": jnp.zeros(3)}
 
@@ -30,6 +31,39 @@ def test_a_traced_learning_rate_is_a_clear_error():
             transform(train)(jnp.ones(3) if transform is jax.vmap else 0.1)
 
 
+@pytest.mark.parametrize("name", ["learning_rate", "step_size", "step_size_fn", "b1", "weight_decay", "max_norm"])
+def test_only_what_is_a_factor_of_the_updates_is_said_to_be_one(name):
+    with pytest.raises(TypeError, match=rf"^owner: {name} is a traced value") as caught:
+        jax.jit(lambda x: as_float("owner", name, x))(0.5)
+    proportional = name in ("learning_rate", "step_size", "step_size_fn")
+    assert (f"{name}=1.0 and multiply the updates by the traced value" in str(caught.value)) == proportional
+
+
+def train_at(rate, steps=6):
+    """Adam with decay at a traced rate: the definition has rate 1, and the updates are multiplied."""
+    tx = optim.adamw(1.0, weight_decay=0.1)
+
+    def step(carry, _):
+        p, state = carry
+        updates, state = tx.update(jax.tree.map(lambda x: 2 * x - 1, p), state, p)
+        return (optim.apply_updates(p, jax.tree.map(lambda u: rate * u, updates)), state), None
+
+    return jax.lax.scan(step, (PARAMS, tx.init(PARAMS)), None, length=steps)[0][0]
+
+
+def test_many_learning_rates_in_one_program():
+    rates = jnp.array([0.01, 0.1, 0.3])
+    many = jax.jit(jax.vmap(train_at))(rates)
+    for i, rate in enumerate(rates):
+        tx, p = optim.adamw(rate, weight_decay=0.1), PARAMS
+        state = tx.init(p)
+        for _ in range(6):
+            updates, state = tx.update(jax.tree.map(lambda x: 2 * x - 1, p), state, p)
+            p = optim.apply_updates(p, updates)
+        for name in p:
+            np.testing.assert_allclose(many[name][i], p[name], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("value", ["0.1", None, np.ones(2), True, 1j])
 def test_what_is_no_learning_rate(value):
     from jaxtyping import TypeCheckError
@@ -41,15 +75,21 @@ def test_what_is_no_learning_rate(value):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: optim.adam(0.1, b1=1.0), "b1 is 1.0, wanted 0 <= b1 < 1"),
-        (lambda: optim.adam(0.1, b2=-0.1), "b2 is -0.1, wanted 0 <= b2 < 1"),
-        (lambda: optim.adam(0.1, eps=-1e-8), "eps is -1e-08, wanted 0 or more"),
-        (lambda: optim.adam(0.1, nesterov=True, tf_style=True), "exclude each other"),
-        (lambda: optim.sgd(0.1, nesterov=True), "need a momentum"),
-        (lambda: optim.sgd(0.1, 0.9, nesterov=True, dampening=0.1), "wanted dampening=0"),
-        (lambda: optim.sgd(0.1, l2=-1.0), "weight_decay is -1.0, wanted 0 or more"),
-        (lambda: optim.rmsprop(0.1, nesterov=True), "needs a momentum"),
-        (lambda: optim.adagrad(0.1, initial_accumulator_value=-1.0), "wanted 0 or more"),
+        (lambda: optim.adam(0.1, b1=1.0), "^scale_by_adam: b1 is 1.0, wanted 0 <= b1 < 1"),
+        (lambda: optim.adam(0.1, b2=-0.1), "^scale_by_adam: b2 is -0.1, wanted 0 <= b2 < 1"),
+        (lambda: optim.adam(0.1, eps=-1e-8), "^scale_by_adam: eps is -1e-08, wanted 0 or more"),
+        (
+            lambda: optim.adam(0.1, nesterov=True, tf_style=True),
+            "^scale_by_adam: .* exclude each other",
+        ),
+        (lambda: optim.sgd(0.1, nesterov=True), "^sgd: .* need a momentum"),
+        (lambda: optim.sgd(0.1, 0.9, nesterov=True, dampening=0.1), "^trace: .* wanted dampening=0"),
+        (lambda: optim.sgd(0.1, l2=-1.0), "^add_decayed_weights: weight_decay is -1.0, wanted 0 or more"),
+        (lambda: optim.rmsprop(0.1, nesterov=True), "^rmsprop: .* needs a momentum"),
+        (lambda: optim.adagrad(0.1, initial_accumulator_value=-1.0), "^scale_by_rss: initial_acc.* wanted 0 or more"),
+        (lambda: optim.scale_by_stddev(eps=-1.0), "^scale_by_stddev: eps is -1.0"),
+        (lambda: optim.clip(-1.0), "^clip: max_delta is -1.0"),
+        (lambda: optim.clip_by_global_norm(-1.0), "^clip_by_global_norm: max_norm is -1.0"),
     ],
 )
 def test_hyperparameters_out_of_range(make, message):
@@ -78,8 +118,17 @@ def test_gradients_that_do_not_match_the_state():
     tx = optim.scale_by_adam()
     with pytest.raises(ValueError, match=r"scale_by_adam: the gradients do not match the state[\s\S]*b: missing"):
         tx.update({"w": PARAMS["w"]}, tx.init(PARAMS))
-    with pytest.raises(ValueError, match="chain of 2 links got a state of 1"):
+    with pytest.raises(ValueError, match=r"^chain: the state is a tuple of 1, wanted one of 2; pass the state"):
         optim.sgd(0.1, 0.9).update(PARAMS, optim.sgd(0.1).init(PARAMS), PARAMS)
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [(None, "None"), (PARAMS, "a dict"), (optim.EmptyState(), "a EmptyState"), (optim.TraceState(1), "a TraceState")],
+)
+def test_a_state_that_is_none(state, shown):
+    with pytest.raises(TypeError, match=rf"^chain: the state is {shown}, wanted a tuple of 2; pass the state"):
+        optim.adam(0.1).update(PARAMS, state, PARAMS)
 
 
 def test_apply_updates():
@@ -94,14 +143,14 @@ def test_apply_updates():
 
 @pytest.mark.parametrize("link", [3, optim.SetToZero, None, jnp.ones])
 def test_what_is_no_link(link):
-    with pytest.raises(TypeError, match="wanted a transform: an object with `init` and `update`"):
+    with pytest.raises(TypeError, match=r"^chain: got .*wanted a transform: an object with `init` and `update`"):
         optim.chain(link)
-    with pytest.raises(TypeError, match="wanted a transform"):
+    with pytest.raises(TypeError, match=r"^masked: got .*wanted a transform"):
         optim.masked(link, "**")
 
 
 def test_parameters_that_are_not_floating_point():
-    with pytest.raises(TypeError, match=r"'steps' is int32. Leave it out with `masked`"):
+    with pytest.raises(TypeError, match=r"^scale_by_adam: .* 'steps' is int32. Leave it out with `masked`"):
         optim.adam(0.1).init({"w": jnp.ones(2), "steps": jnp.zeros((), jnp.int32)})
 
 

@@ -113,5 +113,5 @@ def test_centered_rmsprop_stays_finite_for_a_steady_gradient():
 
 
 def test_no_preset():
-    with pytest.raises(ValueError, match=r"no preset torch/adamm.*torch/adam"):
+    with pytest.raises(ValueError, match=r"preset: there is no torch/adamm, only .*torch/adam"):
         preset("torch", "adamm")

@@ -55,12 +55,12 @@ def test_weights_excludes_biases_and_norms_and_fits_models_without_tables():
 def test_a_glob_that_matches_nothing_is_an_error(mask):
     params = {"head": {"w" if mask != optim.WEIGHTS else "kernel": jnp.ones(2)}}
     for tx in (optim.adamw(0.1, mask=mask), optim.adam(0.1, l2=0.1, mask=mask), optim.masked(optim.sgd(0.1), mask)):
-        with pytest.raises(ValueError, match=r"matches none of the 1 paths; near it: head/"):
+        with pytest.raises(ValueError, match=r"matches none of the 1 paths; .*: head/"):
             tx.init(params)
 
 
 def test_a_tree_that_does_not_fit_is_an_error():
-    with pytest.raises(ValueError, match=r"mask does not fit[\s\S]*head"):
+    with pytest.raises(ValueError, match=r"^mask: it does not fit[\s\S]*head"):
         optim.adamw(0.1, mask={"hed": True}).init({"head": jnp.ones(2)})
 
 
@@ -109,6 +109,6 @@ def test_scheduled_decay():
 def test_decay_without_parameters_is_an_error():
     tx = optim.adamw(0.1)
     with pytest.raises(
-        ValueError, match=r"add_decayed_weights reads the parameters: call update\(grads, state, params\)"
+        ValueError, match=r"add_decayed_weights: it reads the parameters: call update\(grads, state, params\)"
     ):
         tx.update(ZEROS, tx.init(PARAMS))
