@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from dlkit.functional.conv_cpu import convolve
 from dlkit.functional.linear import add_bias, linear
 from dlkit.functional.spatial import Padding, resolve_padding, spread, window_output_size
 
@@ -101,15 +102,7 @@ def conv(
         x = x[(slice(None), *(slice(None, None, s) for s in strides))]
         y = linear(x, w.reshape(per_group, c_out))
     else:
-        y = lax.conv_general_dilated(
-            x,
-            w,
-            strides,
-            pads,
-            rhs_dilation=dilations,
-            dimension_numbers=_numbers(dims),
-            feature_group_count=groups,
-        )
+        y = convolve(x, w, strides, pads, dilations, groups)
     return add_bias("conv", y, b).reshape(*lead, *y.shape[1:])
 
 
