@@ -17,7 +17,7 @@
 >>> for _ in range(50):
 ...     params, state = step(params, state)
 >>> print(f"{loss(params):.2f} {optim.learning_rate(state):.4f} {optim.gradient_norm(state) < 1}")
-0.02 0.0004 True
+0.01 0.0004 True
 """
 
 from dlkit.optim.adagrad import (
