@@ -16,7 +16,7 @@ __all__ = ["check_axis", "check_float", "check_params", "check_state", "describe
 def describe(layer: Any) -> str:
     """The layer's class and its own numbers, without its children and initializers."""
     shown = []
-    for field in dataclasses.fields(layer):
+    for field in dataclasses.fields(layer) if dataclasses.is_dataclass(layer) else ():
         value = getattr(layer, field.name)
         plain = isinstance(value, int | float | str | bool) or (
             isinstance(value, tuple) and all(isinstance(v, int | float | tuple) for v in value)

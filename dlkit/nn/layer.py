@@ -58,8 +58,10 @@ class Layer(Generic[P, S]):
         """The fields that are layers, or tuples of layers.
 
         Raises:
-          TypeError: a field mixes layers with other things, or is a list.
+          TypeError: a field mixes layers with other things, or is a list; or the class is no dataclass.
         """
+        if not dataclasses.is_dataclass(self):
+            raise TypeError(f"{type(self).__name__} is no dataclass: decorate it with @dataclass(frozen=True)")
         found: dict[str, Layer | tuple[Layer, ...]] = {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)

@@ -33,6 +33,7 @@ PROPERTIES: dict[str, Callable[[Case], None]] = {
     "gradient reaches": properties.gradient_reaches_every_parameter,
     "remat": properties.remat_keeps_gradients,
     "keys": randomness.no_key_twice,
+    "training draws": randomness.training_draws,
     "eval draws nothing": randomness.eval_draws_nothing,
     "training mean": randomness.training_mean_is_eval,
     "independence": properties.examples_are_independent,
@@ -57,7 +58,7 @@ def check_layer(
       x: an input; the wider its last axis, the sharper the check of the initial scale.
       batched: axis 0 of `x` holds examples that do not see each other in evaluation.
       unbiased: the mean output over many training draws equals the evaluation output, as for dropout. By default true
-        of a layer without children that draws random numbers and remembers nothing.
+        of a layer without children that draws random numbers.
       scale: bounds on the root mean square of the output, for fresh weights.
       unused: globs of parameters that the gradient does not reach by design.
       skip, only: names of properties to leave out, or the only ones to check.

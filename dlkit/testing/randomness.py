@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dlkit.nn import Mode, Pure
+from dlkit.nn import Dropout, Layer, Mode, Pure, training
 from dlkit.testing.case import Case, apply
 
 __all__: list[str] = []
@@ -77,6 +77,22 @@ def no_key_twice(case: Case) -> None:
         jax.jit(lambda mode: case.layer.apply(case.params, case.state, case.x, mode))(case.modes["training"])
 
 
+def _has_dropout(layer: Layer[Any, Any]) -> bool:
+    return (isinstance(layer, Dropout) and layer.rate > 0) or any(map(_has_dropout, layer.children().values()))
+
+
+def training_draws(case: Case) -> None:
+    assert _draws(case) or not _has_dropout(case.layer), "there is dropout inside, but training draws nothing: EVAL?"
+    if case.state is not None:
+        return  # what remembers, such as a batch norm, may differ in training without drawing
+    outputs = [case.layer.apply(case.params, None, case.x, training(jax.random.key(i)))[0] for i in (5, 6)]
+    same = [
+        all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(y), jax.tree.leaves(outputs[0]), strict=True))
+        for y in (apply(case, "evaluation")[0], outputs[1])
+    ]
+    assert same != [False, True], "training differs from evaluation, but not from one key to the next: a fixed key?"
+
+
 def eval_draws_nothing(case: Case) -> None:
     for key in (jax.random.key(3), jax.random.key(4)):
         with_key = case.layer.apply(case.params, case.state, case.x, Mode(key, False))
@@ -85,7 +101,7 @@ def eval_draws_nothing(case: Case) -> None:
 
 
 def training_mean_is_eval(case: Case) -> None:
-    leaf = not case.layer.children() and case.state is None and not isinstance(case.layer, Pure)
+    leaf = not case.layer.children() and not isinstance(case.layer, Pure)
     if not (leaf if case.unbiased is None else case.unbiased) or not _draws(case):
         return
     n = 2000

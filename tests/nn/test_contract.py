@@ -256,6 +256,12 @@ def test_definitions_that_are_no_values_are_refused(unchecked):
         Chain(**{"a/b": Linear(8, 8)})
     assert Towers((), Linear(3, 2)).init(KEY)["towers"] == ()
 
+    class Plain(Pure):
+        pass
+
+    with pytest.raises(TypeError, match="Plain is no dataclass: decorate it"):
+        Plain().init(KEY)
+
 
 def test_shards_are_no_mistake(unchecked):
     """Inside `shard_map` a layer sees a slice of its parameters."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlkit.nn import Chain, Layer, Pure, Residual, Stack
+from dlkit.nn import EVAL, Chain, Dropout, Layer, Pure, Residual, Stack
 from dlkit.testing import PROPERTIES, check_layer
 
 X = jax.random.normal(jax.random.key(0), (4, 32))
@@ -184,11 +184,35 @@ class Impure(Pure):
         return x + jnp.asarray(np.random.standard_normal(), x.dtype)  # noqa: NPY002
 
 
+@dataclass(frozen=True)
+class FixedKey(Layer):
+    def apply(self, params, state, x, mode):
+        kept = jax.random.bernoulli(jax.random.key(0), 0.5, x.shape)
+        return (2 * jnp.where(kept, x, jnp.zeros_like(x)) if mode.train else x), None
+
+
+@dataclass(frozen=True)
+class ForgetsMode(Layer):
+    drop: Dropout = Dropout(0.5)
+
+    def apply(self, params, state, x, mode):
+        return self.drop.apply(params["drop"], None, x, EVAL)
+
+
+@dataclass(frozen=True)
+class CountingDrop(Calls):
+    def apply(self, params, state, x, mode):
+        return Drop(rescale=False).apply({}, None, x, mode)[0], {"n": state["n"] + 1}
+
+
 FAULTS: list[tuple[str, Callable[[], Layer], str]] = [
     ("reduces over the batch", WrongAxis, "independence"),
     ("two children share a key", SameKey, "keys"),
     ("a key is consumed twice", ConsumedTwice, "keys"),
     ("dropout without the scale", lambda: Drop(rescale=False), "training mean"),
+    ("dropout without the scale that also remembers", CountingDrop, "training mean"),
+    ("the same mask in every step", FixedKey, "training draws"),
+    ("a child is told EVAL in training", ForgetsMode, "training draws"),
     ("weights without the scale", lambda: Dense(32, 8, std=4.0), "fresh scale"),
     ("the state starts weakly typed", WeakState, "strong types"),
     ("the state changes its dtype", FloatingState, "state type"),
@@ -216,4 +240,4 @@ def test_planted_faults_are_caught(fault, make, prop):
 def test_unknown_property_is_named():
     with pytest.raises(ValueError, match=r"no property is called \['grad'\]; there are value, init"):
         check_layer(Dense(32, 8), X, skip=["grad"])
-    assert len(PROPERTIES) == 17
+    assert len(PROPERTIES) == 18
