@@ -38,6 +38,7 @@ class Loader:
             Random augmentation belongs into the training step, where the key of the step is.
 
     Raises:
+        TypeError: a dataset that is no `Arrays`, such as a dict.
         ValueError: an argument out of range, B not divisible by P, no batch at all, or a field named `index`.
 
     >>> loader = Loader(Arrays(x=np.arange(5.0)), batch_size=2, shuffle=False)
@@ -60,6 +61,9 @@ class Loader:
     _ones: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.dataset, Arrays):  # a dict has a length too, that of its fields
+            how = "data.Arrays(x=x, y=y)" if isinstance(self.dataset, tuple | list) else "data.Arrays(**fields)"
+            raise TypeError(f"expected data.Arrays, got {type(self.dataset).__name__}: {how}")
         n, size, count = len(self.dataset), self.batch_size, self.process_count
         object.__setattr__(self, "seed", seed_of(self.seed))
         if not 0 < n < 2**31:

@@ -12,6 +12,7 @@ import numpy as np
 from dlkit.data import Arrays, Loader
 from dlkit.nn import EVAL, Layer
 from dlkit.train.feed import feed, replicated
+from dlkit.train.inputs import check_arrays
 from dlkit.train.step import Compiled, describe, evaluation_step
 from dlkit.train.sums import Packing, add, empty, merge_many
 from dlkit.train.task import Task
@@ -79,9 +80,11 @@ def evaluate(
     0.667
 
     Raises:
+      TypeError: the dataset is no `Arrays`.
       ValueError: `batch_size` is below 1, or the batch does not fit the task.
       DonatedError: params or state were given to a training step.
     """
+    check_arrays("dataset", dataset)
     loader = Loader(dataset, _whole(batch_size, sharding), shuffle=False)
     step, table = _accumulate(task), task.table()
     if sharding is not None:

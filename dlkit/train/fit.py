@@ -16,7 +16,9 @@ from dlkit.train.callbacks import Callback, StopOnNan, non_finite
 from dlkit.train.checkpointer import Checkpointer
 from dlkit.train.evaluate import evaluate
 from dlkit.train.feed import feed, replicated
+from dlkit.train.inputs import check_inputs, check_optimizer
 from dlkit.train.ledger import Ledger, row_of
+from dlkit.train.lock import locked
 from dlkit.train.loggers import JsonLines
 from dlkit.train.run import Result, Run
 from dlkit.train.signals import Interrupted, Signals, catch_signals
@@ -77,6 +79,8 @@ def fit(
       A `Result`: the final `state`, the `history` (a row an epoch), its `best` and `last` row, and `stopped_because`.
 
     Raises:
+      TypeError: an argument of another kind, such as a dict for `data.Arrays(**fields)`, or a rate for an optimizer.
+      BlockingIOError: another process trains in this `run_dir`; its process id is named.
       ValueError: an argument out of range; a checkpoint of another seed, batch size or dataset (named); a task that
         does not fit the data (with the fields and shapes of the batch).
       CheckpointError: a checkpoint cannot be written or does not fit.
@@ -92,21 +96,28 @@ def fit(
     >>> result.stopped_because, {k: v.round(2).tolist() for k, v in result.state.params.items()}
     ('40 epochs', {'b': [1.0], 'w': [[3.0]]})
     """
-    for name, value in {"epochs": epochs, "log_every": log_every, "max_steps": max_steps}.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+    check_inputs(
+        train, valid, epochs=epochs, log_every=log_every, max_steps=max_steps, batch_size=batch_size,
+        eval_batch_size=eval_batch_size,
+    )  # fmt: skip
+    check_optimizer(optimizer)
     loader = train if isinstance(train, Loader) else Loader(train, batch_size, seed=seed)
     folder = None if run_dir is None else Path(run_dir)
     run = Run(
         task, optimizer, loader, valid=valid, epochs=epochs, max_steps=max_steps,
         callbacks=_ordered(callbacks, folder), run_dir=folder, log_every=log_every,
     )  # fmt: skip
-    step = _start(run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm)
-    run.check_limits()
-    if run.stopped_because is not None:  # it had ended, and nothing is left to do
-        return _exported(run)
+    with locked(folder):
+        step = _start(run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm)
+        run.check_limits()
+        if run.stopped_because is not None:  # it had ended, and nothing is left to do
+            return _exported(run)
+        return _loop(run, step, eval_batch_size, sharding)
+
+
+def _loop(run: Run, step: Callable[..., Any], eval_batch_size: int, sharding: Any) -> Result:
     try:
-        with catch_signals(folder is not None) as signals:
+        with catch_signals(run.run_dir is not None) as signals:
             for callback in run.callbacks:
                 callback.on_start(run)
             while run.stopped_because is None:
