@@ -1,5 +1,6 @@
 """What happens beside the training loop: the hooks, early stopping, and stopping at a loss that is no number."""
 
+import difflib
 import math
 import re
 from collections.abc import Mapping
@@ -70,21 +71,28 @@ class Callback:
         """Go on with these arrays."""
 
 
-_SMALL = re.compile(r"loss|error|perplexity|mse|mae|nll|penalty|norm")
-_LARGE = re.compile(r"acc|f1|auc|precision|recall|r2|top|score")
+_SMALL = re.compile(r"loss|error|perplexity|r?mse|mae|nll|penalty|norm")
+_LARGE = re.compile(r"acc|accuracy|f1|auc|precision|recall|r2|top\d*|score")
 
 
 def direction_of(monitor: str, direction: str | None) -> str:
-    """`min` or `max`: as said, or from the name of the metric.
+    """`min` or `max`: as said, or from the words of the metric's name, which `_` and `/` separate.
+
+    >>> direction_of("valid/top5_accuracy", None), direction_of("train/loss", None)
+    ('max', 'min')
 
     Raises:
-      ValueError: the name does not tell, or `direction` is neither.
+      ValueError: the name has words of both kinds or of neither, or `direction` is neither.
     """
+    if direction is not None and direction not in ("min", "max"):
+        raise ValueError(f"monitor {monitor!r}: direction must be 'min' or 'max', got {direction!r}")
     if direction is None:
-        name = monitor.rsplit("/", 1)[-1]
-        direction = "min" if _SMALL.search(name) else "max" if _LARGE.search(name) else None
-    if direction not in ("min", "max"):
-        raise ValueError(f"monitor {monitor!r}: say direction='min' or direction='max', got {direction!r}")
+        words = re.split(r"[_/]", monitor)
+        small, large = (any(kind.fullmatch(word) for word in words) for kind in (_SMALL, _LARGE))
+        if small == large:
+            why = "speaks for both" if small else "does not tell which is better"
+            raise ValueError(f"monitor {monitor!r}: the name {why}: say direction='min' or direction='max'")
+        direction = "min" if small else "max"
     return direction
 
 
@@ -92,12 +100,14 @@ def value_in(row: Row, monitor: str) -> float:
     """The number called `monitor` in a row.
 
     Raises:
-      ValueError: there is none.
+      ValueError: there is none; the nearest names are offered.
     """
     value = row.get(monitor)
     if not isinstance(value, int | float):
         numbers = [key for key, v in row.items() if isinstance(v, int | float)]
-        raise ValueError(f"no number called {monitor!r} after an epoch: there are {', '.join(numbers)}")
+        near = difflib.get_close_matches(monitor, numbers, n=2)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"no number called {monitor!r} after an epoch: there are {', '.join(numbers)}{hint}")
     return float(value)
 
 
@@ -112,7 +122,7 @@ class EarlyStopping(Callback):
       monitor: a key of the epochs' rows, such as `valid/loss` or `valid/accuracy`.
       patience: at least 1.
       min_delta: not negative.
-      direction: `min` or `max`; None to tell from the name.
+      direction: `min` or `max`; None to tell from the name's words (`loss`, `error`, ... or `accuracy`, `f1`, ...).
       restore_best: return the parameters and the model's state after the best epoch, to the bit, instead of the last
         ones. A copy stays on the device and is part of the checkpoints.
 

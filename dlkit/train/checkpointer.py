@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlkit.train import files
-from dlkit.train.callbacks import Callback, direction_of
+from dlkit.train.callbacks import Callback, direction_of, value_in
 from dlkit.train.files import CheckpointError, CheckpointWarning
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ class Checkpointer(Callback):
       on_error: `stop` raises when a save fails; `warn` warns and trains on.
 
     Raises:
-      ValueError: an argument out of range. In `fit`: there is no `run_dir`, or the monitor is not in the rows.
+      ValueError: an argument out of range. In `fit`: there is no `run_dir`, or the monitor is not in the rows
+        (after the first epoch, with the nearest names).
     """
 
     keep_last: int = 2
@@ -121,6 +122,8 @@ class Checkpointer(Callback):
                 self.save(run)
 
     def on_epoch(self, run: "Run", row: Mapping[str, Any]) -> None:
+        if self.keep_best and self.monitor is not None:
+            value_in(row, self.monitor)  # a misspelt name would keep no best checkpoint, and say nothing
         often = self.every_epochs is not None and run.epoch % self.every_epochs == 0
         if self._due or often or run.stopped_because is not None:
             self.save(run)
