@@ -1,9 +1,11 @@
 """What a run shows while it trains: a header, then progress, in place on a terminal and as few lines elsewhere."""
 
 import io
+import math
 import platform
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Console", "header"]
 
 PERIOD = 0.5  # seconds between updates
+WINDOW = 10  # marks, a period apart, over which the speed is taken
 LOG_LINES, EPOCH_LINES, TABLE_LINES = 80, 80, 24  # at most, without a terminal: 200 in all with the rest
 
 
@@ -74,7 +77,9 @@ class Console(Callback):
 
     On a terminal one line is rewritten in place, at most twice a second, through rich: epoch, step, loss and the other
     metrics of the last log point, steps per second, time left. Elsewhere (a notebook, a pipe, a file) it is plain
-    text: lines spread evenly over the run, at most 200 in all, and never more than two a second.
+    text, at most 200 lines in all: one for each epoch (of more than 80 epochs, evenly spaced ones and the last), and
+    between them log points, evenly spaced and at most two a second. Speed and time left are those of the last seconds,
+    without the first step, which is compiled.
 
     Args:
       stream: where to write; None for standard output.
@@ -91,13 +96,14 @@ class Console(Callback):
     _shown: float = field(default=0.0, init=False, repr=False)
     _begun: tuple[float, int] = field(default=(0.0, 0), init=False, repr=False)
     _next_log: int = field(default=0, init=False, repr=False)
-    _next_epoch: int = field(default=0, init=False, repr=False)
+    _marks: Any = field(default_factory=lambda: deque(maxlen=WINDOW), init=False, repr=False)
 
     def on_start(self, run: "Run") -> None:
         self._out = self.stream if self.stream is not None else sys.stdout
         self._row, self._shown = {}, 0.0
         self._begun = (time.perf_counter(), run.step)
-        self._next_log, self._next_epoch = 0, 0
+        self._next_log = 0
+        self._marks.clear()
         terminal = bool(getattr(self._out, "isatty", io.StringIO().isatty)())
         if self.show_header:
             self._write(header(run))
@@ -111,27 +117,29 @@ class Console(Callback):
             self._live.start()
 
     def on_step(self, run: "Run") -> None:
-        if self._live is not None:
-            now = time.perf_counter()
-            if now - self._shown >= PERIOD:
-                self._shown = now
-                self._live.update(self.line(run), refresh=True)
+        now = time.perf_counter()
+        if self._live is not None and now - self._shown >= PERIOD:
+            self._shown = now
+            self._live.update(self.line(run), refresh=True)
+        if not self._marks or now - self._marks[-1][0] >= PERIOD:
+            self._marks.append((now, run.step))
 
     def on_log(self, run: "Run", row: Mapping[str, Any]) -> None:
         self._row = dict(row)
+        if self._live is not None or run.step % run.steps_per_epoch == 0:  # the epoch's row comes next, and says more
+            return
         now = time.perf_counter()
-        if self._live is None and run.step >= self._next_log and now - self._shown >= PERIOD:
+        if run.step >= self._next_log and now - self._shown >= PERIOD:
             self._shown = now
-            self._next_log = run.step + max(1, (run.total_steps - self._begun[1]) // LOG_LINES)
+            self._next_log = run.step + -(-(run.total_steps - self._begun[1]) // LOG_LINES)
             self._write(self.line(run) + "\n")
 
     def on_epoch(self, run: "Run", row: Mapping[str, Any]) -> None:
-        now = time.perf_counter()
-        last = run.epoch >= run.epochs or run.stopped_because is not None
-        if self._live is None and not last and (run.epoch < self._next_epoch or now - self._shown < PERIOD):
+        planned = -(-run.total_steps // run.steps_per_epoch)
+        last = run.epoch >= planned or run.stopped_because is not None
+        if self._live is None and not last and run.epoch % -(-planned // EPOCH_LINES):
             return
-        self._shown = now
-        self._next_epoch = run.epoch + max(1, run.epochs // EPOCH_LINES)
+        self._shown = now = time.perf_counter()
         self._write(f"epoch {row['epoch']}/{run.epochs}  {numbers(row)}  {clock(now - self._begun[0])}\n")
 
     def on_end(self, run: "Run", result: Any) -> None:
@@ -144,14 +152,15 @@ class Console(Callback):
 
     def line(self, run: "Run") -> str:
         """The progress line: where the run is, the last numbers, the speed and the time left."""
-        seconds, done = time.perf_counter() - self._begun[0], run.step - self._begun[1]
+        since, step = self._marks[0] if self._marks else (math.inf, run.step)
+        seconds, done = time.perf_counter() - since, run.step - step
         speed = done / seconds if seconds > 0 else 0.0
         left = clock((run.total_steps - run.step) / speed) if speed else "?"
         epoch = min(run.epochs, run.epoch + 1)
         values = numbers(self._row, limit=4)
         return (
             f"epoch {epoch}/{run.epochs}  step {run.step:,}/{run.total_steps:,}  "
-            f"{values + '  ' if values else ''}{speed:,.0f} steps/s  {left} left"
+            f"{values + '  ' if values else ''}{f'{speed:,.0f}' if speed else '?'} steps/s  {left} left"
         )
 
     def _write(self, text: str) -> None:

@@ -69,6 +69,45 @@ def test_plain_text_is_bounded(monkeypatch, epochs, seconds):
         assert len(text.splitlines()) > 60  # it does tell something
 
 
+def test_every_epoch_is_shown(monkeypatch):
+    """Also where a log point ends it, and where epochs are shorter than the time between two lines."""
+    console = train.Console(io.StringIO(), show_header=False)
+    fake_run(console, steps=600, epochs=30, log_every=10, seconds_a_step=0.02, monkeypatch=monkeypatch)
+    lines = console.stream.getvalue().splitlines()
+    rows = [line for line in lines if "valid/loss" in line]
+    assert [row.split()[1] for row in rows] == [f"{n}/30" for n in range(1, 31)]
+    for line in lines:  # where an epoch ends, its row alone
+        step = re.search(r"step (\d+)/600", line)
+        assert step is None or int(step[1]) % 20
+
+
+def test_many_epochs_are_spaced_evenly(monkeypatch):
+    console = train.Console(io.StringIO(), show_header=False)
+    fake_run(console, steps=1000, epochs=500, log_every=2, seconds_a_step=0.02, monkeypatch=monkeypatch)
+    shown = [int(n) for n in re.findall(r"^epoch (\d+)/500 .*valid/loss", console.stream.getvalue(), re.MULTILINE)]
+    assert shown[-1] == 500
+    assert len(shown) <= 81
+    assert {b - a for a, b in itertools.pairwise(shown[:-1])} == {7}
+
+
+def test_speed_is_that_of_the_last_seconds(monkeypatch):
+    """The first step takes a minute to compile: the time left is that of the others."""
+    clock = Clock()
+    monkeypatch.setattr(module.time, "perf_counter", clock.perf_counter)
+    console = train.Console(io.StringIO(), show_header=False)
+    run = SimpleNamespace(step=0, total_steps=1000, epochs=1, epoch=0, stopped_because=None)
+    console.on_start(run)
+    clock.now += 60.0
+    for run.step in range(1, 102):
+        clock.now += 0.1
+        console.on_step(run)
+    assert "  10 steps/s  1:30 left" in console.line(run)
+    for run.step in range(102, 202):  # and they may become slower
+        clock.now += 0.2
+        console.on_step(run)
+    assert "  5 steps/s  2:40 left" in console.line(run)
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -107,10 +146,9 @@ def test_header_and_lines_of_a_real_run():
 def test_progress_line():
     console = train.Console(io.StringIO(), show_header=False)
     run = SimpleNamespace(step=50, total_steps=150, epochs=3, epoch=0, stopped_because=None)
-    console._begun, console._row = (
-        (time.perf_counter() - 10.0, 0),
-        {"step": 50, "train/loss": 0.5, "train/accuracy": 0.9},
-    )
+    console._row = {"step": 50, "train/loss": 0.5, "train/accuracy": 0.9}
+    assert console.line(run).endswith("? steps/s  ? left")  # before the first step
+    console._marks.append((time.perf_counter() - 10.0, 0))
     assert console.line(run) == "epoch 1/3  step 50/150  loss 0.5  accuracy 90.00%  5 steps/s  0:20 left"
     assert module.clock(3725.0) == "1:02:05"
 

@@ -36,7 +36,7 @@ def test_a_misspelt_monitor_is_refused(tmp_path):
     """Before anything is saved; with the nearest name."""
     callbacks = (
         train.Checkpointer(monitor="valid/accurac", direction="max"),
-        train.EarlyStopping("valid/los", 1, 0, "min"),
+        train.EarlyStopping("valid/los", direction="min"),
     )
     for callback in callbacks:
         with pytest.raises(ValueError, match=r"'valid/(accurac|los)'.*did you mean 'valid/(accuracy|loss)'"):
