@@ -28,8 +28,8 @@ def table(values: Mapping[str, Any]) -> str:
     return "\n".join(f"  {name:<{width}}  {number(name, value)}" for name, value in values.items())
 
 
-def header(parts: Any, source: str, folder: Path) -> str:
-    """Device, versions, data, the parameter table, the arithmetic of batches."""
+def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()) -> str:
+    """Device, versions, the changes to the config, data, the parameter table, the arithmetic of batches."""
     import jax
 
     from dlkit import inspect
@@ -51,7 +51,8 @@ def header(parts: Any, source: str, folder: Path) -> str:
     lines += [
         "",
         f"config   {source}",
-        f"run      {folder}",
+        *(f"         {line}" for line in overridden),
+        f"run      {folder} (config.toml there: every value, defaults included)",
         f"data     {config.data.name}: {', '.join(sizes)}; x {field.dtype}{list(field.shape[1:])}",
         f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
         f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
@@ -88,7 +89,7 @@ def _short(layer: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def after(folder: Path, source: str, overrides: Sequence[str], example: Path | None) -> str:
+def after(folder: Path, source: str, overrides: Sequence[str], example: Path | None, epochs: int = 30) -> str:
     """Where everything is, and what to try next."""
     named = {
         "config.toml": "the resolved config",
@@ -103,12 +104,15 @@ def after(folder: Path, source: str, overrides: Sequence[str], example: Path | N
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     width = max((len(name) for name, _ in there), default=0)
     lines = ["saved", *(f"  {name:<{width}}  {what}".rstrip() for name, what in there), "", "next"]
-    run, again = quoted(folder), " ".join([shlex.quote(source), *map(shlex.quote, overrides)])
+    name = "longer" if folder.name != "longer" else "longer2"
+    kept = [o for o in overrides if o.partition("=")[0].strip() not in ("train.epochs", "run.name")]
+    run = quoted(folder)
+    again = shlex.join([source, *kept, f"train.epochs={2 * epochs}", f"run.name={name}"])
     lines.append(f"  dlkit eval {run}")
     if example is not None:
         lines.append(f"  dlkit predict {run} {quoted(example)}")
     lines.append(f"  dlkit summary {run}")
-    lines.append(f"  dlkit train {again} train.epochs=60 run.name=longer")
+    lines.append(f"  dlkit train {again}")
     return "\n".join(lines)
 
 

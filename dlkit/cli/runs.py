@@ -6,8 +6,9 @@ from typing import Any
 
 from dlkit.config import Config, load
 from dlkit.config.errors import ConfigError
+from dlkit.config.resolved import HEAD
 
-__all__ = ["locate", "read_config", "restored", "run_folder"]
+__all__ = ["is_run", "locate", "read_config", "restored", "run_folder"]
 
 RESOLVED = "config.toml"
 
@@ -18,13 +19,29 @@ def read_config(path: str, overrides: Sequence[str] = ()) -> Config:
     return load(place / RESOLVED if place.is_dir() else place, overrides)
 
 
-def run_folder(config: Config, path: str, given: str | None = None) -> Path:
-    """Where the run is saved: as the command line says, else as the config does, else after the file's name."""
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run: the resolved config that `dlkit train` writes."""
+    try:
+        with (folder / RESOLVED).open(encoding="utf-8", errors="replace") as file:
+            return file.read(len(HEAD)) == HEAD
+    except OSError:
+        return False
+
+
+def run_folder(config: Config, path: str, given: str | None = None, overrides: Sequence[str] = ()) -> Path:
+    """Where the run is saved.
+
+    As the command line says (`--run-dir`, `run.name=`), else where the run lies whose folder or resolved config `path`
+    is, else as the config says, else after the file's name.
+    """
     if given is not None:
         return Path(given)
     place = Path(path)
-    if place.is_dir():
-        return place
+    if not any(override.strip().startswith("run.") for override in overrides):
+        if place.is_dir():
+            return place
+        if place.name == RESOLVED and is_run(place.parent):
+            return place.parent
     return Path(config.run.directory) / (config.run.name or place.stem)
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,7 @@ from dlkit.cli.report import after, header, say, table
 
 __all__ = ["Train"]
 
-RECORDS = (
-    "checkpoints", "model", "tensorboard", "metrics.jsonl", "config.toml", "result.json", "example.png",
-    "learning_curves.png", "confusion_matrix.png", "misclassified.png",
-)  # fmt: skip
+FAILED = 1
 
 
 @dataclass(frozen=True)
@@ -38,84 +34,119 @@ class Train:
     """Remove what the run has saved so far, and begin again."""
 
     def run(self) -> int:
-        from dlkit.cli.runs import RESOLVED, read_config, run_folder
+        from dlkit.cli import resume
+        from dlkit.cli.runs import RESOLVED, is_run, read_config, run_folder
         from dlkit.cli.setup import prepare
-        from dlkit.config import diff, load, save
+        from dlkit.config import load, save
 
         config = read_config(self.config, self.overrides)
-        folder = run_folder(config, self.config, self.run_dir)
-        named = config.run.model_copy(update={"directory": str(folder.parent), "name": folder.name})
-        config = config.model_copy(update={"run": named})
+        folder = run_folder(config, self.config, self.run_dir, self.overrides)
         if self.restart:
-            _remove(folder)
-        old = load(folder / RESOLVED) if (folder / RESOLVED).is_file() else None
-        changed = [] if old is None else [line for line in diff(old, config) if not line.startswith("run.")]
+            resume.check_removable(folder)
+        there = None if self.restart or not is_run(folder) else resume.progress(folder)
+        changed = [] if there is None else resume.changes(load(folder / RESOLVED), config, folder)
         with prepare(config.train.platform, config.train.matmul_precision):
             from dlkit.config.assemble import assemble
 
             parts = assemble(config)
-            say(header(parts, self.config, folder))
-            if old is not None:
-                say(f"There is a run in {folder}: going on with it.")
+            say(header(parts, self.config, folder, self._overridden(config)))
+            if self.restart:
+                resume.remove(folder)
+            if there is not None:
+                say(self._about(there, config.train.epochs, folder))
             if changed:
                 say("The config has changed since it began:\n" + "\n".join(f"  {line}" for line in changed) + "\n")
             folder.mkdir(parents=True, exist_ok=True)
-            if old is None:
+            if there is None:
                 save(config, folder / RESOLVED)
             return self._train(parts, folder, changed)
+
+    def _overridden(self, config: Any) -> list[str]:
+        """What the command line changes in the config; as it stands there, where the file alone is no config."""
+        from dlkit.cli.runs import read_config
+        from dlkit.config import ConfigError, diff
+
+        try:
+            return diff(read_config(self.config), config) if self.overrides else []
+        except ConfigError:
+            return list(self.overrides)
 
     def _again(self) -> str:
         """The command that goes on with this run."""
         where = [] if self.run_dir is None else ["--run-dir", self.run_dir]
         return shlex.join(["dlkit", "train", self.config, *self.overrides, *where])
 
+    def _about(self, there: Any, epochs: int, folder: Path) -> str:
+        """What is left to do for a run that is there already."""
+        if not there.is_complete(epochs):
+            return f"There is a run in {folder}, {there.step:,} updates long: going on with it."
+        why = there.stopped_because if there.for_good else f"{there.epochs} epochs are trained, {epochs} are asked for"
+        how = "train anew under another name (run.name=longer) or from the start (--restart)"
+        if not there.for_good:
+            how = f"ask for more (train.epochs={2 * there.epochs}), or {how}"
+        return f"The run in {folder} has ended: {why}; nothing to train. To go on, {how}."
+
     def _train(self, parts: Any, folder: Path, changed: list[str]) -> int:
         from dlkit import train
+        from dlkit.cli import resume
         from dlkit.cli.draw import draw, save_example
         from dlkit.cli.runs import RESOLVED
         from dlkit.config import save
         from dlkit.config.errors import ConfigError
 
         started = time.perf_counter()
-        callbacks = [*parts.callbacks(), train.Console(show_header=False)]
+        watch = resume.watch()
+        callbacks = [*parts.callbacks(), train.Console(show_header=False), watch]
         options = parts.fit_options()
+
+        def record(step: int) -> None:  # only what was trained: a change that no step has seen is not written
+            if changed and watch.began is not None and step > watch.began:
+                save(parts.config, folder / RESOLVED, changed)
+
         try:
             result = train.fit(
                 parts.task, parts.optimizer, parts.training, callbacks=callbacks, run_dir=folder, **options
             )
         except train.Interrupted as stop:
-            save(parts.config, folder / RESOLVED)
+            record(stop.step)
             say(f"\nstopped by {stop.signal.name} after update {stop.step:,}; saved. To go on:\n  {self._again()}")
             return stop.exit_code
         except (ValueError, train.CheckpointError) as error:
-            if not changed:
+            if watch.began is not None or not (folder / "checkpoints").is_dir():
                 raise
             raise ConfigError(
-                f"the run in {folder} cannot go on with the changed config: {error}\n"
+                f"the run in {folder} cannot go on: {error}\n"
                 f"Save the new run elsewhere (run.name=other), or begin again with --restart"
             ) from None
+        if watch.failed:
+            return self._lost(result.stopped_because, folder)
         seconds = time.perf_counter() - started
-        save(parts.config, folder / RESOLVED)
+        record(int(result.state.step))
         outputs = None
         if parts.test is not None:
             params, state, size = result.state.params, result.state.state, parts.eval_batch_size
             values = train.evaluate(parts.task, params, state, parts.test, batch_size=size)
-            say(f"\ntest set, {len(parts.test):,} examples, in {seconds:.1f} s\n{table(values)}\n")
+            took = f", in {seconds:.1f} s" if watch.began is not None else ""
+            say(f"\ntest set, {len(parts.test):,} examples{took}\n{table(values)}\n")
             plain = {k: v if isinstance(v, int | float) else v.tolist() for k, v in values.items()}
-            record = {"test": plain, "best": result.best, "stopped_because": result.stopped_because, "seconds": seconds}
-            (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            about = {"test": plain, "best": result.best, "stopped_because": result.stopped_because}
+            if watch.began is not None or not (folder / "result.json").is_file():
+                text = json.dumps(about | {"seconds": seconds}, indent=1) + "\n"
+                (folder / "result.json").write_text(text, encoding="utf-8")
             outputs = train.predict(parts.task.model, params, state, parts.test["x"], batch_size=size)
         if parts.config.train.plots:
             draw(folder, result.history, outputs, parts.test, parts.config.loss.name)
-        say(after(folder, self.config, self.overrides, save_example(folder, parts.test)))
+        say(after(folder, self.config, self.overrides, save_example(folder, parts.test), parts.config.train.epochs))
         return 0
 
+    def _lost(self, reason: str, folder: Path) -> int:
+        """Say that a run was lost to NaN, and what there is to go on from."""
+        from dlkit import train
 
-def _remove(folder: Path) -> None:
-    """Remove what a run saves, by name, and nothing else."""
-    for name in RECORDS:
-        path = folder / name
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        path = train.latest(folder / "checkpoints")
+        kept = "no checkpoint was saved before" if path is None else f"the newest checkpoint, of before: {path}"
+        say(
+            f"\nstopped: {reason}\n{kept}\n"
+            f"Try a smaller optimizer.learning_rate, or optimizer.clip_norm=1.0, with --restart or run.name=other"
+        )
+        return FAILED

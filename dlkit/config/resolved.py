@@ -1,5 +1,6 @@
 """The resolved configuration beside a run: every value spelled out, defaults included, so that it repeats the run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ from dlkit.config.toml import dumps
 
 __all__ = ["diff", "dump", "save"]
 
-HEAD = "# The resolved configuration of this run, defaults included: `dlkit train` with this file repeats it.\n\n"
+HEAD = "# The resolved configuration of this run, defaults included"
+REPEATS = f"{HEAD}: `dlkit train` with this file repeats it.\n\n"
+RESUMED = f"{HEAD}.\n# It went on with changed values, so training from this file need not repeat it:\n"
+CHANGE = "#   "
 
 
 def dump(config: Config) -> str:
@@ -16,11 +20,20 @@ def dump(config: Config) -> str:
     return dumps(config.model_dump(mode="python", exclude_none=True))
 
 
-def save(config: Config, path: str | Path) -> Path:
-    """Write `dump(config)` to `path`; its folder is made where it is missing."""
+def save(config: Config, path: str | Path, changes: Sequence[str] = ()) -> Path:
+    """Write `dump(config)` to `path`; its folder is made where it is missing.
+
+    `changes` are what the run went on with (lines of `diff`): the head of the file names them, after those that it
+    named before.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(HEAD + dump(config), encoding="utf-8")
+    head = REPEATS
+    if changes:
+        before = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        named = [line for line in before if line.startswith(CHANGE)] + [f"{CHANGE}{line}" for line in changes]
+        head = RESUMED + "\n".join(named) + "\n\n"
+    path.write_text(head + dump(config), encoding="utf-8")
     return path
 
 

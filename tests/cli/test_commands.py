@@ -15,6 +15,8 @@ from dlkit.config import load
 from dlkit.train import checkpoint
 from dlkit.version import __version__
 
+pytestmark = pytest.mark.xdist_group("cli_commands")  # one worker, so that the run is made once
+
 CONFIG = """
 seed = 3
 metrics = ["accuracy"]
@@ -146,27 +148,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(made, dlkit, tmp_path, monk
     assert code == 0
     assert "going on with it" in out
     assert same(run, place)
-
-
-def test_a_finished_run_is_shown_again_and_more_epochs_show_the_difference(made, dlkit, tmp_path):
-    config, _ = made
-    args = ("train", config, "--run-dir", tmp_path / "r")
-    assert dlkit(*args)[0] == 0
-    before = (tmp_path / "r" / "metrics.jsonl").read_bytes()
-    code, out, _ = dlkit(*args)
-    assert code == 0
-    assert "accuracy" in out
-    assert (tmp_path / "r" / "metrics.jsonl").read_bytes() == before
-    code, out, _ = dlkit(*args, "train.epochs=3")
-    assert code == 0
-    assert "train.epochs: 2 -> 3" in out
-    assert len(train.read_rows(tmp_path / "r" / "metrics.jsonl", "epoch")) == 3
-    code, _, err = dlkit(*args, "model.channels=[5]")
-    assert code == 2
-    assert "--restart" in err
-    code, out, _ = dlkit(*args, "model.channels=[5]", "--restart")
-    assert code == 0
-    assert "going on" not in out
 
 
 def test_eval(made, dlkit):
