@@ -230,7 +230,9 @@ def _end_epoch(run: Run, eval_batch_size: int, sharding: Any) -> None:
         row |= row_of(values, "valid/")
     run.history.append(row)
     run.epoch, run.index = run.epoch + 1, 0
-    if (bad := non_finite(row)) and not any(isinstance(c, StopOnNan) for c in run.callbacks):
+    quiet = run.warned or any(isinstance(c, StopOnNan) for c in run.callbacks)
+    if (bad := non_finite(row)) and not quiet:
+        run.warned = True
         warnings.warn(
             f"{bad} is {row[bad]} after epoch {row['epoch']} (first in step {run.bad_step}); training goes on: "
             f"StopOnNan() stops it",

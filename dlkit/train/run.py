@@ -65,6 +65,7 @@ class Run:
         self.stopped_because: str | None = None
         self.stopped_for_good = False  # by a callback; more epochs do not go on
         self.failed = False
+        self.warned = False  # of a loss that is not finite
         self.resumed_from: Path | None = None
         self.started = time.perf_counter()
 

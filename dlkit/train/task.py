@@ -35,7 +35,10 @@ class Task:
 
     .. math:: L = \frac{\sum_i w_i\, \ell(f(x_i), y_i)}{\sum_i w_i} + R(\text{params})
 
-    with the batch's weights w, so the padded rows of a last batch count for nothing.
+    with the batch's weights w, so the padded rows of a last batch count for nothing in the loss and the metrics. A
+    layer that mixes the examples of a batch sees them, though: in training, `BatchNorm` takes its mean and variance
+    over all rows, also over the repeated examples that fill the last batch. A `Loader(..., drop_last=True)` leaves that
+    batch out.
 
     Args:
       model: `model.apply(params, state, x, mode) -> (outputs, state)`.
@@ -85,7 +88,7 @@ class Task:
         """`(loss, (state, outputs))` for one batch: differentiate it with `jax.value_and_grad(..., has_aux=True)`.
 
         Raises:
-          ValueError: the batch lacks a field, or the loss is not one value an example.
+          ValueError: the batch lacks a field, or the loss is not one value an example. TypeError: it is no array.
         """
         loss, (state, outputs, _) = self.loss_and_sums(params, state, batch, mode)
         return loss, (state, outputs)
@@ -94,7 +97,12 @@ class Task:
         """As `loss_fn`, with the measured sums by name: `(loss, (state, outputs, sums))`."""
         x, y, weight = _fields(batch, self.inputs), _fields(batch, self.targets), batch.get("weight")
         outputs, state = self.model.apply(params, state, x, mode)
-        losses = jnp.asarray(self.loss(outputs, y))
+        losses = self.loss(outputs, y)
+        if losses is None or isinstance(losses, tuple | dict):
+            raise TypeError(
+                f"the loss returned {losses!r}: expected an array with one value an example, [B] or [B, ...]"
+            )
+        losses = jnp.asarray(losses)
         rows = jnp.shape(jax.tree.leaves(x)[0])[0]
         if losses.ndim == 0 or losses.shape[0] != rows:
             raise ValueError(
@@ -106,7 +114,12 @@ class Task:
         sums: dict[str, Any] = {
             "loss": {"sum": total(losses, weights), "weight": total(jnp.ones_like(losses), weights)}
         }
-        sums |= {name: metric.measure(outputs, y, weight) for name, metric in self.metrics}
+        for name, metric in self.metrics:
+            try:
+                sums[name] = metric.measure(outputs, y, weight)
+            except Exception as error:
+                error.add_note(f"in metric {name!r}")
+                raise
         if self.regularizer is not None:
             penalty = jnp.asarray(self.regularizer(params))
             sums["penalty"] = penalty

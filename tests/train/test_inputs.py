@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from support import training as problem
 
-from dlkit import data, optim, train
+from dlkit import data, losses, metrics, nn, optim, train
 
 # As a user calls them: in the tests an import hook checks the annotations, too, and would speak first.
 fit, evaluate = inspect.unwrap(train.fit), inspect.unwrap(train.evaluate)
@@ -94,3 +96,29 @@ def test_one_run_in_a_directory_at_a_time(tmp_path):
                 fit(task, optimizer, ds, epochs=9, run_dir=tmp_path)
 
     fit(task, optimizer, ds, epochs=3, run_dir=tmp_path, callbacks=[Nested()])
+
+
+class Broken(metrics.Accuracy):
+    def measure(self, outputs, targets, weight=None):
+        raise ValueError("no such thing")
+
+
+def test_errors_of_loss_and_metrics_name_them():
+    batch, model = problem.batch(), problem.network(dropout=0.0, norm=False)
+    params = model.init(jax.random.key(0))
+    with pytest.raises(ValueError, match="no such thing") as caught:
+        problem.task(model, metrics={"mine": Broken()}).loss_fn(params, {}, batch, nn.EVAL)
+    assert "in metric 'mine'" in caught.value.__notes__
+    with pytest.raises(TypeError, match="the loss returned None: expected an array with one value an example"):
+        train.Task(model, lambda outputs, targets: None).loss_fn(params, {}, batch, nn.EVAL)
+    with pytest.raises(ValueError, match=r"the loss returned shape \[\] for a batch of 8 .*leave the mean to the task"):
+        train.Task(model, lambda outputs, targets: jnp.mean(outputs)).loss_fn(params, {}, batch, nn.EVAL)
+
+
+def test_one_warning_a_run():
+    """Three epochs whose loss is not finite."""
+    task = train.Task(nn.Linear(4, 3), losses.cross_entropy)
+    ds = data.Arrays(x=np.full((4, 4), np.inf, np.float32), y=np.zeros(4, np.int32))
+    with pytest.warns(UserWarning, match="after epoch 1") as caught:
+        train.fit(task, optim.sgd(0.1), ds, epochs=3)
+    assert len(caught) == 1
