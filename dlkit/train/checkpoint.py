@@ -48,7 +48,7 @@ def save(directory: str | Path, step: int, tree: Any, metadata: Mapping[str, Any
       directory: made if it is missing.
       step: not negative.
       tree: any pytree of arrays, numbers and PRNG keys: float, bfloat16, integer and boolean.
-      metadata: what `json` can write.
+      metadata: what `json` can write; numbers that are not finite come back as they were.
 
     Returns:
       The path of the step.
@@ -71,7 +71,7 @@ def save(directory: str | Path, step: int, tree: Any, metadata: Mapping[str, Any
             raise CheckpointError("this state was donated to a step; save the state that the step returned") from None
         raise CheckpointError(f"step {step} cannot be saved: {error}") from error
     try:
-        metadata = json.loads(json.dumps(dict(metadata or {})))
+        metadata = json.loads(json.dumps(files.strict(dict(metadata or {})), allow_nan=False))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the metadata of step {step} cannot be written as JSON: {error}") from None
     manifest = {
@@ -107,7 +107,7 @@ def read(path: str | Path) -> Saved:
         raise CheckpointError(f"{path.name}: {TENSORS} in {path}: {error}") from None
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path.name}: {files.MANIFEST} in {path} lacks {error}") from None
-    return Saved(path, manifest["step"], manifest["metadata"], manifest["leaves"], arrays)
+    return Saved(path, manifest["step"], files.loose(manifest["metadata"]), manifest["leaves"], arrays)
 
 
 def restore(path: str | Path, template: Any) -> tuple[Any, dict[str, Any]]:

@@ -51,7 +51,7 @@ def retain(directory: str | Path, monitor: str | None, **rules: Any) -> list[Pat
     found, values = files.steps(directory), {}
     for step, path in found.items():
         try:
-            row = files.read_manifest(path)["metadata"].get("row") or {}
+            row = files.loose(files.read_manifest(path)["metadata"]).get("row") or {}
         except (CheckpointError, KeyError, AttributeError):
             continue
         value = row.get(monitor)
@@ -152,7 +152,7 @@ def best_step(directory: str | Path, monitor: str, direction: str | None = None)
     """The best of the checkpoints in a directory by the epochs' `monitor`; None if none has a value."""
     found, values = files.steps(directory), {}
     for step, path in found.items():
-        row = files.read_manifest(path)["metadata"].get("row") or {}
+        row = files.loose(files.read_manifest(path)["metadata"]).get("row") or {}
         if isinstance(row.get(monitor), int | float):
             values[step] = float(row[monitor])
     stay: Sequence[int] = sorted(kept(values, keep_last=0, keep_best=1, direction=direction_of(monitor, direction)))

@@ -9,6 +9,7 @@ next save clears away.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import warnings
@@ -34,6 +35,24 @@ class CheckpointWarning(UserWarning):
 
 def canonical(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, ensure_ascii=False, indent=1).encode("utf-8", "surrogatepass") + b"\n"
+
+
+def strict(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become `{"float": "nan"}`, and `inf` and `-inf`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(float(value))}
+    if isinstance(value, dict):
+        return {key: strict(v) for key, v in value.items()}
+    return [strict(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def loose(value: Any) -> Any:
+    """What `strict` was given. The `NaN` that earlier versions wrote is read, too."""
+    if isinstance(value, dict):
+        if value.keys() == {"float"} and value["float"] in ("nan", "inf", "-inf"):
+            return float(value["float"])
+        return {key: loose(v) for key, v in value.items()}
+    return [loose(v) for v in value] if isinstance(value, list) else value
 
 
 def steps(directory: str | Path) -> dict[int, Path]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from dlkit.data import Arrays, Loader
 from dlkit.train import checkpoint, files
@@ -260,10 +262,20 @@ def _finish(run: Run) -> Result:
     return result
 
 
+def _finite(state: TrainState) -> bool:
+    """Whether no number of the model is lost: after a failure that is so where the best one is returned."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves((state.params, state.state)) if _is_float(leaf)]
+    return all(np.isfinite(leaf.astype(np.float64)).all() for leaf in leaves)
+
+
+def _is_float(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
 def _exported(run: Run) -> Result:
     """The result; what it holds is also in `run_dir/model`, for use without the optimizer."""
     result = run.result()
-    if run.run_dir is None or run.failed:
+    if run.run_dir is None or (run.failed and not _finite(result.state)):
         return result
     folder = run.run_dir / "model"
     if (
