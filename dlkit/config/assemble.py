@@ -5,6 +5,7 @@ from typing import Any
 
 from dlkit import data, train
 from dlkit.config import build
+from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
 from dlkit.config.schema import Config
 from dlkit.config.sources import datasets
@@ -71,9 +72,9 @@ def assemble(config: Config) -> Parts:
     given = training["x"].shape[1:]
     if wanted is not None and given != wanted:
         raise ConfigError(f"model: it takes examples of shape {list(wanted)}, but those of the data have {list(given)}")
-    stopping = config.train.early_stopping
-    if valid is None and stopping is not None and stopping.monitor.startswith("valid/"):
-        raise ConfigError(f"train.early_stopping.monitor: {stopping.monitor!r} wants a validation set; data.valid is 0")
+    check_monitors(config, task, validated=valid is not None)
     steps = -(-len(training) // config.train.batch_size)
     optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
+    outputs = check_shapes(task, optimizer, training, config.train.batch_size)
+    check_labels(config, outputs, (training, valid, test))
     return Parts(config, task, optimizer, training, valid, test, steps)

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from dlkit.config.errors import nearest
+from dlkit.config.errors import choice, nearest
+from dlkit.config.parts import FOLDER_PATTERN, NAME_PATTERN
 
-__all__ = ["explain", "line_of", "where"]
+__all__ = ["explain", "line_of", "wants_string", "where"]
 
 Path = tuple[str | int, ...]
 
@@ -24,6 +25,10 @@ _WANTED = {
     "model_attributes_type": "a table",
     "dict_type": "a table",
     "finite_number": "a finite number",
+}
+ALLOWED = {
+    NAME_PATTERN: "letters (a-z, A-Z), digits, '_', '-' and '.', the first a letter, a digit or '_'",
+    FOLDER_PATTERN: "all but control characters such as line breaks",
 }
 _GIVEN = {bool: "boolean", int: "integer", float: "float", str: "string", list: "list", tuple: "list", dict: "table"}
 
@@ -42,6 +47,11 @@ def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, A
     short = {path for path in found if any(p[: len(path)] == path and len(p) > len(path) for p in found)}
     skipped = {p for p in found if (p in meant and found[p][1].startswith("missing")) or p in short}
     return [(path, sentence) for path, (_, sentence) in found.items() if path not in skipped]
+
+
+def wants_string(error: ValidationError, data: Mapping[str, Any]) -> set[Path]:
+    """The paths of values that are no strings where strings are wanted."""
+    return {_path(one["loc"], data) for one in error.errors(include_url=False) if one["type"] == "string_type"}
 
 
 def _path(loc: Path, data: Any) -> Path:
@@ -78,14 +88,15 @@ def _sentence(one: Any, path: Path, model: type[BaseModel], data: Mapping[str, A
     if kind == "union_tag_invalid":
         known = re.findall(r"'([^']+)'", context.get("expected_tags", ""))
         tag = context.get("tag", given)
-        return f"expected one of {', '.join(known)}, got {tag!r}; {nearest(str(tag), known)}"
+        return choice(known, repr(tag), str(tag))
     if kind == "literal_error":
         known = re.findall(r"'([^']+)'", str(context.get("expected", "")))
-        return f"expected one of {', '.join(known)}, got {show(given)}; {nearest(str(given), known)}"
+        return choice(known, show(given), str(given))
     if kind in _WANTED:
         return f"expected {_WANTED[kind]}, got {show(given)}"
     if kind == "string_pattern_mismatch":
-        return f"got {show(given)}, which has a character that is not allowed here"
+        allowed = ALLOWED.get(context.get("pattern", ""), f"what fits {context.get('pattern')}")
+        return f"got {show(given)}, which has a character that is not allowed here: allowed are {allowed}"
     if kind in ("too_short", "too_long"):
         least = context.get("min_length", context.get("max_length"))
         return f"expected {'at least' if kind == 'too_short' else 'at most'} {least} entries, got {show(given)}"

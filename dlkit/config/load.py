@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dlkit.config.errors import ConfigError
-from dlkit.config.explain import explain, line_of, where
+from dlkit.config.explain import explain, line_of, wants_string, where
 from dlkit.config.schema import Config
 
 __all__ = ["load", "parse"]
@@ -51,11 +51,11 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 def parse(text: str, overrides: Sequence[str] = (), *, source: str = "config") -> Config:
     """As `load`, from the text itself; `source` is what the messages call it."""
     data = _toml(text, source)
-    given = set()
+    given: dict[tuple[str | int, ...], str] = {}
     for override in overrides:
-        given.add(_override(data, override))
+        given[_override(data, override)] = override
     try:
-        return Config.model_validate(_tuples(data))
+        return _validated(data, given)
     except ValidationError as error:
         lines = []
         for path, sentence in explain(error, Config, data)[:8]:
@@ -67,6 +67,22 @@ def parse(text: str, overrides: Sequence[str] = (), *, source: str = "config") -
             section = f" in [{where(path[:-1])}]" if len(path) > 1 else ""
             lines.append(f"{place}: {where(path)}: {sentence}{section if 'unknown key' in sentence else ''}")
         raise ConfigError("\n".join(lines)) from None
+
+
+def _validated(data: dict[str, Any], given: Mapping[tuple[str | int, ...], str]) -> Config:
+    """The config; an override such as `run.name=2024` is text where text is wanted, though TOML reads a number."""
+    try:
+        return Config.model_validate(_tuples(data))
+    except ValidationError as error:
+        meant = [path for path in wants_string(error, data) if path in given]
+        if not meant:
+            raise
+    for path in meant:
+        node: Any = data
+        for part in path[:-1]:
+            node = node[part]
+        node[path[-1]] = given[path].partition("=")[2].strip()
+    return Config.model_validate(_tuples(data))
 
 
 def _toml(text: str, source: str) -> dict[str, Any]:

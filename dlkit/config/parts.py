@@ -8,8 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from dlkit.nn.layer import Layer
+from dlkit.tree import WEIGHTS
 
 __all__ = ["LossSpec", "MetricSpec", "ModelSpec", "OptimizerSpec", "RegularizerSpec", "ScheduleSpec", "Section"]
+
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+FOLDER_PATTERN = r"^[^\x00-\x1f]+$"
 
 
 class Section(BaseModel):
@@ -204,7 +209,7 @@ class _Optimizer(Section):
     schedule: ScheduleSpec | None = None
     clip_value: Positive | None = None
     clip_norm: Positive | None = None
-    mask: Globs = ("**/w", "**/table")
+    mask: Globs = WEIGHTS
 
 
 class Sgd(_Optimizer):
@@ -255,4 +260,4 @@ class RegularizerSpec(Section):
 
     l1: NotNegative = 0.0
     l2: NotNegative = 0.0
-    over: Globs = ("**/w", "**/table")
+    over: Globs = WEIGHTS

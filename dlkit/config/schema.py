@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from dlkit.config.parts import (
+    FOLDER_PATTERN,
+    NAME_PATTERN,
     LossSpec,
     MetricSpec,
     ModelSpec,
@@ -18,14 +20,15 @@ __all__ = ["Checkpoints", "Config", "DataSpec", "EarlyStopping", "Run", "Train"]
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=0, le=10**9)] | Annotated[float, Field(ge=0, lt=1)]
-Folder = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f]+$")]
+Direction = Literal["min", "max"]
+Folder = Annotated[str, Field(min_length=1, max_length=1000, pattern=FOLDER_PATTERN)]
 
 
 class Run(Section):
     """Where the run is saved: `directory`/`name`; without a name, that of the config file."""
 
     directory: Folder = "runs"
-    name: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")] | None = None
+    name: Annotated[str, Field(max_length=100, pattern=NAME_PATTERN)] | None = None
 
 
 class Digits(Section):
@@ -62,9 +65,13 @@ DataSpec = Annotated[Digits | Mnist | ArraysFile, Field(discriminator="name")]
 
 
 class EarlyStopping(Section):
-    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs."""
+    """Stop when `monitor` has not improved by more than `min_delta` for `patience` epochs.
+
+    `direction` says whether less (`min`) or more (`max`) is better; without it the monitor's name does.
+    """
 
     monitor: Name = "valid/loss"
+    direction: Direction | None = None
     patience: Count = 5
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     restore_best: bool = True
@@ -73,10 +80,12 @@ class EarlyStopping(Section):
 class Checkpoints(Section):
     """Saved after every `every_epochs`; the last `keep_last` and the best `keep_best` by `monitor` stay.
 
-    Those whose step `keep_every` divides stay too. Without a `monitor` it is the validation loss.
+    Those whose step `keep_every` divides stay too. Without a `monitor` it is the validation loss; `direction` as for
+    early stopping.
     """
 
     monitor: Name | None = None
+    direction: Direction | None = None
     keep_last: Count = 2
     keep_best: Annotated[int, Field(ge=0, le=10**6)] = 1
     every_epochs: Count = 1

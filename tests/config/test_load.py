@@ -115,6 +115,25 @@ def test_a_wrong_value_says_what_was_expected_and_what_was_given(override, expec
     assert override.split("=")[0] in message
 
 
+def test_an_override_is_text_where_text_is_wanted():
+    for text in ("2024", "1e3", "true", "2024-01-01", "007"):
+        assert parse(GOOD, [f"run.name={text}"]).run.name == text
+    assert parse(GOOD, ["run.directory=3"]).run.directory == "3"
+    assert "a string" in error_of(GOOD.replace("[data]", "[run]\nname = 2024\n[data]"))  # a file says what it means
+
+
+def test_what_is_allowed_is_said_once():
+    message = error_of(GOOD, "run.name=a b")
+    assert "letters" in message
+    assert "'_'" in message
+    hinge = error_of(GOOD, "loss.name=hinge")
+    assert "did you mean 'multiclass_hinge'" in hinge
+    for message in (hinge, error_of(GOOD, "loss.name=zzz"), error_of(GOOD, "model.activation=zzz")):
+        assert message.count("expected one of") == 1
+        assert "known are" not in message
+    assert error_of(GOOD, "loss.name=zzz").count("poisson_nll") == 1
+
+
 def test_what_is_missing_and_where():
     assert (
         error_of(GOOD.replace("widths = [64, 32, 10]", ""))
