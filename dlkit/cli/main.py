@@ -76,7 +76,8 @@ def _explain(error: Exception) -> int:
         head = text
     else:
         head = f"{type(error).__name__}: {text}"
-    notes = "".join(f"\n  {note}" for note in getattr(error, "__notes__", ()))
+    told = [note for note in getattr(error, "__notes__", ()) if "JAX has removed its internal frames" not in note]
+    notes = "".join(f"\n  {note}" for note in told)
     code = BAD_INPUT if isinstance(error, FileNotFoundError | IsADirectoryError) else FAILED
     return _say(f"{head}{notes}\n(DLKIT_TRACEBACK=1 shows where this was raised)", code)
 

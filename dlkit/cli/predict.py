@@ -22,7 +22,7 @@ class Predict:
 
     run_: Annotated[Positional[str], arg(metavar="RUN", name="run")]
     """The directory of a run, such as runs/digits_cnn (or the config that made it)."""
-    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE ...")]
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE ...", help_behavior_hint="(required)")]
     """PNG or JPEG files."""
     invert: bool = False
     """The pictures are dark on light."""

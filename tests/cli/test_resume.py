@@ -104,6 +104,7 @@ def test_restart_validates_first_and_removes_a_run_only(dlkit, run, tmp_path):
     (run / "tensorboard" / "notes.txt").write_text("mine")
     before = contents(run)
     assert dlkit(run, "data={name='arrays', path='none.npz'}", "--restart")[0] == 2
+    assert dlkit(run, "loss={name='binary_cross_entropy'}", "--restart")[0] == 2
     assert contents(run) == before
     code, out, _ = dlkit(run, "seed=5", "train.epochs=1", "--restart")
     assert code == 0
