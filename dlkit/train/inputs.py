@@ -20,7 +20,7 @@ def check_inputs(train: Any, valid: Any, **counts: Any) -> None:
     for name, value in counts.items():
         if value is None and name == "max_steps":
             continue
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
+        if value is None or isinstance(value, bool) or not hasattr(value, "__index__"):
             raise TypeError(f"{name} must be a whole number, got {value!r}")
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
