@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dlkit import train
 from dlkit.config import ConfigError, parse
 from dlkit.config.assemble import assemble
 from dlkit.config.parts import Adamw, RegularizerSpec
@@ -64,6 +65,8 @@ def test_monitors_and_their_direction():
     parts = assembled("train.early_stopping={monitor='train/accuracy', direction='min'}",
                       "train.checkpoints={monitor='valid/accuracy', direction='max'}")  # fmt: skip
     _, stopping, _, saver = parts.callbacks()
+    assert isinstance(stopping, train.EarlyStopping)
+    assert isinstance(saver, train.Checkpointer)
     assert (stopping.monitor, stopping.direction) == ("train/accuracy", "min")
     assert (saver.monitor, saver.direction) == ("valid/accuracy", "max")
 
