@@ -1,7 +1,7 @@
 """dlkit: a functional deep-learning toolkit in JAX, where everything is a pure function of explicit pytrees.
 
-    y,       state = layer.apply(params, state, x, mode)        # a layer, a block, a whole model
-    updates, state = tx.update(grads, state, params)            # an optimizer, a clip, a schedule
+y,       state = layer.apply(params, state, x, mode)        # a layer, a block, a whole model
+updates, state = tx.update(grads, state, params)            # an optimizer, a clip, a schedule
 """
 
 from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree

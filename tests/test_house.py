@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dlkit").rglob("*.py"))
 
-# Modules and calls that can run code found in data. Two files of `testing` pickle definitions that they made themselves.
+# Modules and calls that can run code found in data. Two files of `testing` pickle definitions of their own making.
 FORBIDDEN_MODULES = {"pickle", "marshal", "shelve", "joblib", "cloudpickle", "dill", "jax._src", "jax.core"}
 FORBIDDEN_CALLS = {"eval", "exec", "__import__", "import_module", "extractall", "compile_command"}
 ALLOWED = {("testing/properties.py", "pickle"), ("testing/transforms.py", "pickle")}

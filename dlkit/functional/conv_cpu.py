@@ -109,18 +109,30 @@ def _formulation(
 
 
 def _in_parts(product: Callable[..., Array], n: int, x: Array, dw: Array) -> Array:
-    """`product(x, dw)`, `n` examples at a time."""
+    """`product(x, dw)`, about `n` examples at a time."""
     # Parts are summed in the transpose: in float32 or wider. Windows are made again in the backward pass, from x.
     dw = dw.astype(wide_dtype(dw.dtype))
     part = jax.checkpoint(lambda x, dw: product(x, dw.astype(x.dtype)), prevent_cse=False)
-    batch, n = x.shape[0], max(n, 1)
-    if batch <= n:
-        return part(x, dw)
-    n = math.ceil(batch / math.ceil(batch / n))
+    batch = x.shape[0]
+    n = _part(batch, n)
     whole = batch // n * n
-    y = lax.map(lambda x: part(x, dw), x[:whole].reshape(batch // n, n, *x.shape[1:]))
+    if n == batch:
+        return part(x, dw)
+    # Cut out of x, and not mapped over a reshaped x, which XLA would compute and keep a second time.
+    y = lax.map(lambda i: part(lax.dynamic_slice_in_dim(x, i * n, n), dw), jnp.arange(batch // n, dtype=jnp.int32))
     y = y.reshape(whole, *y.shape[2:])
     return y if whole == batch else jnp.concatenate([y, part(x[whole:], dw)])
+
+
+def _part(batch: int, most: int) -> int:
+    """How many examples a part has: at most `most`, and a divisor of the batch unless that were less than half of it.
+
+    >>> _part(64, 5), _part(61, 5), _part(4, 9)
+    (4, 5, 4)
+    """
+    most = min(max(most, 1), batch)
+    divisor = max(n for n in range(1, most + 1) if batch % n == 0)
+    return divisor if 2 * divisor >= most else most
 
 
 def _windows(

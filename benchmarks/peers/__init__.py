@@ -1,0 +1,1 @@
+"""The same training steps in six libraries: see `benchmarks/steps.py`."""

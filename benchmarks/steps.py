@@ -1,0 +1,133 @@
+"""One training step (forward, backward, Adam) beside other libraries, in one process, interleaved.
+
+    python benchmarks/steps.py [--only mlp cnn resnet20] [--rounds 25] [--no-compile] [--write]
+
+Every library trains the same network from the same weights on the same batch: before anything is timed, parameter
+counts must be equal, the first loss to 1e-5 and the third to 1 %. A sample is one untimed step (caches, threads of the
+library before it) and then one timed step, or ten of the MLP. Each round takes one sample of everything, in an order
+that turns. `floor` is `jax.jit` over plain dicts and optax, the obvious way. torch is its best variant: eager, channels
+last, fused Adam, `torch.compile` where it works. `--write` puts the tables into `benchmarks/RESULTS.md`.
+"""
+
+import argparse
+import importlib
+import os
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import record
+from peers.problem import Problem, Trainer, problem
+
+PEERS = ("nnx", "equinox", "haiku")
+GOALS = {"mlp": 0.5, "cnn": 1.2, "resnet20": 1.2}  # of torch's best
+
+
+def trainers(name: str, compile_torch: bool) -> dict[str, Callable[[Problem], Trainer]]:
+    """How to make each trainer, by the name of its row."""
+    found = {"dlkit": importlib.import_module("peers.with_dlkit").trainer}
+    found["floor"] = importlib.import_module("peers.floor").trainer
+    for peer in PEERS:
+        found[peer] = importlib.import_module(f"peers.with_{peer}").trainer
+    torch = importlib.import_module("peers.with_torch").trainer
+    last = {} if name == "mlp" else {"channels_last": True}
+    found["torch eager"] = torch
+    found["torch fused"] = partial(torch, fused=True)
+    if last:
+        found["torch channels last, fused"] = partial(torch, fused=True, **last)
+    if compile_torch:
+        found["torch compiled, fused"] = partial(torch, fused=True, compiled=True, **last)
+    return found
+
+
+def prepare(case: Problem, compile_torch: bool) -> dict[str, Trainer]:
+    """The trainers, after three steps that must give every one of them the same losses."""
+    ready: dict[str, Trainer] = {}
+    first: tuple[int, list[float]] | None = None
+    for name, make in trainers(case.name, compile_torch).items():
+        start = time.perf_counter()
+        trainer = make(case)
+        try:
+            losses = [float(trainer.step()) for _ in range(3)]
+        except Exception as error:
+            if "compiled" not in name:
+                raise
+            print(f"  {name}: left out, {type(error).__name__}: {str(error).splitlines()[0][:80]}")
+            continue
+        seconds = time.perf_counter() - start
+        print(f"  {name:27} {trainer.parameters:7} parameters, losses {losses}, ready in {seconds:.1f} s", flush=True)
+        first = first or (trainer.parameters, losses)
+        want_count, want = first
+        same = abs(losses[0] / want[0] - 1) < 1e-5 and abs(losses[2] / want[2] - 1) < 1e-2
+        if trainer.parameters != want_count or not same:
+            raise SystemExit(f"{name} is another network: it should have {want_count} parameters and losses {want}")
+        ready[name] = trainer
+    return ready
+
+
+def sample(trainer: Trainer, steps: int) -> float:
+    trainer.step()
+    trainer.wait()
+    start = time.perf_counter()
+    for _ in range(steps):
+        trainer.step()
+    trainer.wait()
+    return (time.perf_counter() - start) / steps
+
+
+def measure(ready: dict[str, Trainer], steps: int, rounds: int) -> dict[str, list[float]]:
+    seconds: dict[str, list[float]] = {name: [] for name in ready}
+    for turn in range(rounds):
+        shift = turn % len(ready)
+        for name in (list(ready) * 2)[shift : shift + len(ready)]:
+            seconds[name].append(sample(ready[name], steps))
+    return seconds
+
+
+def table(seconds: dict[str, list[float]], goal: float) -> list[str]:
+    middle = {name: statistics.median(times) for name, times in seconds.items()}
+    torch = min((name for name in middle if name.startswith("torch")), key=middle.__getitem__)
+    peer = min((name for name in middle if name in PEERS), key=middle.__getitem__)
+    rows = [
+        f"| | median ms | quartiles | of torch's best ({torch}) | of the floor | of the best JAX peer ({peer}) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, times in seconds.items():
+        low, _, high = statistics.quantiles(times, n=4)
+        ratios = (f"{middle[name] / middle[base]:.2f}" for base in (torch, "floor", peer))
+        rows.append(f"| {name} | {middle[name] * 1e3:.2f} | {low * 1e3:.2f}-{high * 1e3:.2f} | {' | '.join(ratios)} |")
+    of_torch, of_peer = middle["dlkit"] / middle[torch], middle["dlkit"] / middle[peer]
+    verdict = (
+        f"Goal: at most {goal} of torch's best and never slower than a JAX peer; here {of_torch:.2f} and {of_peer:.2f}."
+    )
+    return [*rows, "", verdict]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="one training step beside other libraries")
+    parser.add_argument("--only", nargs="+", choices=list(GOALS), default=list(GOALS))
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--no-compile", action="store_true", help="without torch.compile, which takes a minute")
+    parser.add_argument("--write", action="store_true", help="write the tables into RESULTS.md")
+    args = parser.parse_args()
+    torch = importlib.import_module("torch")
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    text = [record.machine("jax", "optax", "flax", "equinox", "dm-haiku", "torch")]
+    for name in args.only:
+        case = problem(name)
+        print(case.title, flush=True)
+        ready = prepare(case, not args.no_compile)
+        before = os.getloadavg()[0]
+        rows = table(measure(ready, case.steps, args.rounds), GOALS[name])
+        print("\n".join(rows), "\n", flush=True)
+        text += ["", f"### {case.title}", "", *rows]
+        text += ["", f"{args.rounds} rounds; the load of the machine before them was {before:.1f}."]
+        jax.clear_caches()
+    if args.write:
+        record.write("steps", "Training steps beside other libraries", text)
+
+
+if __name__ == "__main__":
+    main()
