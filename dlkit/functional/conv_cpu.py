@@ -110,18 +110,24 @@ def _formulation(
 
 def _in_parts(product: Callable[..., Array], n: int, x: Array, dw: Array) -> Array:
     """`product(x, dw)`, about `n` examples at a time."""
-    # Parts are summed in the transpose: in float32 or wider. Windows are made again in the backward pass, from x.
+    # Parts are summed in the transpose: in float32 or wider.
     dw = dw.astype(wide_dtype(dw.dtype))
-    part = jax.checkpoint(lambda x, dw: product(x, dw.astype(x.dtype)), prevent_cse=False)
     batch = x.shape[0]
     n = _part(batch, n)
-    whole = batch // n * n
-    if n == batch:
-        return part(x, dw)
-    # Cut out of x, and not mapped over a reshaped x, which XLA would compute and keep a second time.
-    y = lax.map(lambda i: part(lax.dynamic_slice_in_dim(x, i * n, n), dw), jnp.arange(batch // n, dtype=jnp.int32))
-    y = y.reshape(whole, *y.shape[2:])
-    return y if whole == batch else jnp.concatenate([y, part(x[whole:], dw)])
+
+    # What is kept for the backward pass is x alone, whole and in its own shape: windows and parts are made again then.
+    @partial(jax.checkpoint, prevent_cse=False, static_argnums=3)
+    def part(start: Array, x: Array, dw: Array, size: int) -> Array:
+        return product(lax.dynamic_slice_in_dim(x, start, size), dw.astype(x.dtype))
+
+    count, rest = divmod(batch, n)
+    y = [] if rest == 0 else [part(jnp.asarray(count * n, jnp.int32), x, dw, rest)]
+    if count == 1:
+        y = [part(jnp.zeros((), jnp.int32), x, dw, n), *y]
+    else:
+        parts = lax.map(lambda start: part(start, x, dw, n), jnp.arange(0, count * n, n, dtype=jnp.int32))
+        y = [parts.reshape(count * n, *parts.shape[2:]), *y]
+    return jnp.concatenate(y) if rest else y[0]
 
 
 def _part(batch: int, most: int) -> int:
