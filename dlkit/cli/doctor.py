@@ -100,7 +100,7 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     shown = ", ".join(f"{name} {_version(name)}" for name in EXTRAS if name not in missing)
     facts.append(("extras", shown or "none"))
     if missing:
-        problems.append((f"missing packages: {', '.join(missing)}", 'pip install "dlkit[train]"'))
+        problems.append((f"missing packages: {', '.join(missing)}", 'pip install -e ".[train]"'))
     facts.append(("data", _data()))
     facts.append(("compile cache", _cache(problems)))
     return facts, problems

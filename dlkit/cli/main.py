@@ -49,7 +49,7 @@ def _dispatch(args: list[str]) -> int:
             from dlkit.cli.doctor import Doctor
 
             return Doctor().run()
-        return _say('the command line needs more packages: pip install "dlkit[train]"', FAILED)
+        return _say('the command line needs more packages: pip install -e ".[train]"', FAILED)
     from dlkit.cli.doctor import Doctor
     from dlkit.cli.evaluate import Eval
     from dlkit.cli.plot import Plot

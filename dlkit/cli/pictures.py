@@ -29,7 +29,7 @@ def read_picture(path: str | Path, shape: tuple[int, ...], *, invert: bool = Fal
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ImportError('reading pictures needs pillow: pip install "dlkit[train]"') from error
+        raise ImportError('reading pictures needs pillow: pip install -e ".[train]"') from error
     if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3)):
         raise ConfigError(f"this model does not take pictures: its input has shape {list(shape)}")
     grey = len(shape) == 2 or shape[2] == 1

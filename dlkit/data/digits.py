@@ -20,7 +20,7 @@ def digits() -> Arrays:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ImportError('digits() needs scikit-learn: pip install "dlkit[train]"') from error
+        raise ImportError('digits() needs scikit-learn: pip install -e ".[train]"') from error
     images, labels = load_digits(return_X_y=True)
     x = (np.asarray(images) / 16).astype(np.float32).reshape(-1, 8, 8, 1)
     classes = tuple(str(k) for k in range(10))

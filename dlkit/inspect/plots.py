@@ -19,7 +19,7 @@ def _figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "dlkit[train]"') from error
+        raise ImportError('plots need matplotlib: pip install -e ".[train]"') from error
     figure = Figure(figsize=(width, height), dpi=140, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

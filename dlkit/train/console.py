@@ -112,7 +112,7 @@ class Console(Callback):
                 from rich.console import Console as Terminal
                 from rich.live import Live
             except ImportError as error:
-                raise ImportError('progress on a terminal needs rich: pip install "dlkit[train]"') from error
+                raise ImportError('progress on a terminal needs rich: pip install -e ".[train]"') from error
             self._live = Live(console=Terminal(file=self._out), auto_refresh=False, transient=True)
             self._live.start()
 

@@ -106,7 +106,7 @@ class TensorBoard(Callback):
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise ImportError('TensorBoard events need tensorboardX: pip install "dlkit[train]"') from error
+            raise ImportError('TensorBoard events need tensorboardX: pip install -e ".[train]"') from error
         if self.directory is None and run.run_dir is None:
             raise ValueError("TensorBoard needs a place: TensorBoard(directory), or fit(..., run_dir=...)")
         place = Path(self.directory) if self.directory is not None else run.run_dir / "tensorboard"  # pyright: ignore[reportOptionalOperand]

@@ -69,4 +69,4 @@ def test_missing_packages_are_named_with_one_command(monkeypatch, capsys):
     assert main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "missing packages: scikit-learn" in out
-    assert 'pip install "dlkit[train]"' in out
+    assert 'pip install -e ".[train]"' in out

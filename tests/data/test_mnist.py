@@ -276,5 +276,5 @@ def test_digits_are_scikit_learn_s():
 
 def test_digits_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ImportError, match=r'pip install "dlkit\[train\]"'):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[train\]"'):
         digits()

@@ -155,7 +155,7 @@ def test_progress_line():
 
 def test_missing_rich_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.live", None)
-    with pytest.raises(ImportError, match=r'pip install "dlkit\[train\]"'):
+    with pytest.raises(ImportError, match=r'pip install -e "\.\[train\]"'):
         train.Console(Terminal(), show_header=False).on_start(SimpleNamespace(step=0))
 
 
