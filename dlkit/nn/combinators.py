@@ -147,7 +147,8 @@ class Stack(_Combinator):
 
     Parameters and state are those of one block with a leading axis of size `depth` on every leaf. With `scan` the
     program holds the block once (`lax.scan`), so compile time does not grow with depth; without, the loop is
-    unrolled. Both have the same parameters and draw the same numbers: block i runs with `mode.at(i)`.
+    unrolled. Both have the same parameters and draw the same numbers: block i runs with `mode.at(i)`. Keyword arguments
+    of `apply` (a mask, a memory) are given to every block.
 
     `remat` says what the backward pass recomputes instead of keeping: nothing (`"none"`), everything inside a block
     (`"full"`: only the blocks' inputs are kept), or all but the matmuls without batch dimensions (`"dots"`).
@@ -175,11 +176,17 @@ class Stack(_Combinator):
         return jax.vmap(self.block.init)(keys)
 
     def init_state(self) -> Any:
-        return jax.tree.map(lambda s: jnp.repeat(s[None], self.depth, axis=0), self.block.init_state())
+        return self._repeat(self.block.init_state())
 
-    def apply(self, params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
+    def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> Any:
+        return self._repeat(self.block.init_cache(batch, length, dtype))
+
+    def _repeat(self, state: Any) -> Any:
+        return jax.tree.map(lambda s: jnp.repeat(s[None], self.depth, axis=0), state)
+
+    def apply(self, params: Any, state: Any, x: Any, mode: Mode, **inputs: Any) -> tuple[Any, Any]:
         def step(x: Any, one: tuple[Any, Any, Mode]) -> tuple[Any, Any]:
-            y, after = self.block.apply(one[0], one[1], x, one[2])
+            y, after = self.block.apply(one[0], one[1], x, one[2], **inputs)
             if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, y):
                 raise ValueError(
                     f"Stack applies its block to the block's own output, but {describe(self.block)} maps "

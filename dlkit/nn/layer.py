@@ -22,6 +22,9 @@ fields, keys folded by their names:
 (['gate', 'inner'], (5, 2))
 
 A leaf (a layer with parameters of its own) writes `init` too. That is all; `apply` of a `Pure` layer is given.
+
+What a layer can be given beside `x` (a mask, lengths, a memory to attend to) are optional keyword arguments after
+`mode`. `Chain` and `Residual` pass `x` alone, so a model that needs them says so in its own `apply`.
 """
 
 import dataclasses
@@ -29,7 +32,7 @@ from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, final, get_args, get_origin
 
 import jax  # noqa: F401  (the doctest above)
-import jax.numpy as jnp  # noqa: F401
+import jax.numpy as jnp
 
 from dlkit.nn.mode import Mode, fold_name
 from dlkit.nn.scope import in_scope
@@ -102,6 +105,20 @@ class Layer(Generic[P, S]):
                 tree[name] = held
         return tree or None  # pyright: ignore[reportReturnType]
 
+    def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> S:
+        """The state before the first of several calls on consecutive pieces of `batch` sequences: for generation.
+
+        Given as `state`, it makes a model continue where its last call ended: attention remembers up to `length` keys
+        and values, a recurrent layer its carry. By default that of the children, else the layer's `init_state()`.
+        """
+        tree: dict[str, Any] = {}
+        for name, part in self.parts().items():
+            several = isinstance(part, tuple)
+            held = tuple(child.init_cache(batch, length, dtype) for child in (part if several else (part,)))
+            if any(state is not None for state in held):
+                tree[name] = held if several else held[0]
+        return tree or self.init_state()  # pyright: ignore[reportReturnType]
+
     def apply(self, params: P, state: S, x: Any, mode: Mode) -> tuple[Any, S]:
         """The output for `x`, and the state for the next call (same structure, shapes and dtypes as `state`)."""
         raise TypeError(f"{type(self).__name__} does not say what it computes: give it an `apply`")
@@ -119,8 +136,8 @@ class Pure(Layer[P, None]):
         raise TypeError(f"{type(self).__name__} does not say what it computes: give it a `__call__`")
 
     @final
-    def apply(self, params: P, state: None, x: Any, mode: Mode) -> tuple[Any, None]:
-        return self(params, x), None
+    def apply(self, params: P, state: None, x: Any, mode: Mode, **inputs: Any) -> tuple[Any, None]:
+        return self(params, x, **inputs), None
 
 
 def _is_layer_type(annotation: Any) -> bool:

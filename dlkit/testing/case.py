@@ -1,7 +1,7 @@
 """A layer with one input: what the layer properties are checked on."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from dlkit import tree
 from dlkit.nn import EVAL, Layer, Mode, training
 
-__all__ = ["Case", "apply", "assert_close", "scalar"]
+__all__ = ["Case", "assert_close", "is_float", "scalar"]
 
 
 @dataclass(frozen=True)
 class Case:
-    """A layer with one input, and what the properties are checked with."""
+    """A layer with one input (an array or a tree of arrays), and what the properties are checked with."""
 
     layer: Layer
     x: Any
@@ -25,6 +25,7 @@ class Case:
     unbiased: bool | None  # whether the mean of many training outputs is the evaluation output
     scale: tuple[float, float]  # bounds on the root mean square of the output, fresh weights and an input of scale 1
     unused: tuple[str, ...]  # globs of parameters whose gradient is zero by design
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of `apply` beside x
 
     @cached_property
     def params(self) -> Any:
@@ -40,11 +41,21 @@ class Case:
 
     @property
     def differentiable(self) -> bool:
-        return jnp.issubdtype(jnp.result_type(self.x), jnp.inexact)
+        return any(map(is_float, jax.tree.leaves(self.x)))
+
+    def run(self, params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
+        return self.layer.apply(params, state, x, mode, **self.inputs)
+
+    def evaluate(self, mode: str) -> tuple[Any, Any]:
+        return self.run(self.params, self.state, self.x, self.modes[mode])
+
+    def varied(self, fn: Callable[[Any], Any]) -> Any:
+        """x with `fn` applied to what may vary: its floating-point leaves; all of them where there are none."""
+        return jax.tree.map(lambda a: fn(a) if is_float(a) or not self.differentiable else a, self.x)
 
 
-def apply(case: Case, mode: str) -> tuple[Any, Any]:
-    return case.layer.apply(case.params, case.state, case.x, case.modes[mode])
+def is_float(a: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(a), jnp.inexact)
 
 
 def assert_close(got: Any, want: Any, what: str, tolerance: float = 1e-5) -> None:
@@ -59,8 +70,8 @@ def scalar(case: Case, mode: Mode) -> Callable[[Any, Any], Any]:
     """A scalar of the output that weighs each element differently, as a function of (params, x)."""
 
     def fn(params: Any, x: Any) -> Any:
-        y, _ = case.layer.apply(params, case.state, x, mode)
-        leaves = [leaf for leaf in jax.tree.leaves(y) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        y, _ = case.run(params, case.state, x, mode)
+        leaves = list(filter(is_float, jax.tree.leaves(y)))
         weights = [jnp.cos(1.0 + jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape) for leaf in leaves]
         return sum(jnp.sum(w * leaf) for w, leaf in zip(weights, leaves, strict=True))
 

@@ -7,7 +7,7 @@ Each property is one function below, by name in `PROPERTIES`; a failure lists ev
 was seen. The table of all layers x all properties in dlkit's own tests is built from the same functions.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -44,6 +44,7 @@ def check_layer(
     layer: Layer,
     x: Any,
     *,
+    inputs: Mapping[str, Any] | None = None,
     batched: bool = True,
     unbiased: bool | None = None,
     scale: tuple[float, float] = (0.1, 10.0),
@@ -51,11 +52,12 @@ def check_layer(
     skip: Sequence[str] = (),
     only: Sequence[str] | None = None,
 ) -> None:
-    """Check the properties of `PROPERTIES` on `layer` with the input `x` (float32 or integer).
+    """Check the properties of `PROPERTIES` on `layer` with the input `x` (float32 or integer arrays).
 
     Args:
       layer: the layer; fresh parameters and state are made from it.
-      x: an input; the wider its last axis, the sharper the check of the initial scale.
+      x: an input, an array or a tree of arrays; the wider its last axis, the sharper the check of the initial scale.
+      inputs: keyword arguments of `apply` beside `x`, arrays that are the same for every example.
       batched: axis 0 of `x` holds examples that do not see each other in evaluation.
       unbiased: the mean output over many training draws equals the evaluation output, as for dropout. By default true
         of a layer without children that draws random numbers.
@@ -69,7 +71,7 @@ def check_layer(
     """
     if unknown := {*skip, *(only or ())} - PROPERTIES.keys():
         raise ValueError(f"no property is called {sorted(unknown)}; there are {', '.join(PROPERTIES)}")
-    case = Case(layer, x, batched, unbiased, scale, tuple(unused))
+    case = Case(layer, x, batched, unbiased, scale, tuple(unused), dict(inputs or {}))
     failures = []
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         for name, holds in PROPERTIES.items():

@@ -1,7 +1,7 @@
 """Properties of a layer as a function: how it is run, differentiated and stored must not matter."""
 
 import pickle
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 
 from dlkit import tree
 from dlkit.nn import EVAL, Mode
-from dlkit.testing.case import Case, apply, assert_close, scalar
+from dlkit.testing.case import Case, assert_close, is_float, scalar
 
 __all__: list[str] = []
 
@@ -48,7 +48,8 @@ def strongly_typed(case: Case) -> None:
 
 
 def fresh_scale(case: Case) -> None:
-    y = np.asarray(apply(case, "evaluation")[0], np.float32)
+    leaves = filter(is_float, jax.tree.leaves(case.evaluate("evaluation")[0]))
+    y = np.concatenate([np.asarray(leaf, np.float32).ravel() for leaf in leaves])
     rms = float(np.sqrt(np.mean(np.square(y))))
     low, high = case.scale
     assert low <= rms <= high, f"fresh weights give an output of RMS {rms:.3g}, outside [{low:g}, {high:g}]"
@@ -59,22 +60,23 @@ def fresh_scale(case: Case) -> None:
 
 def jit_equals_eager(case: Case) -> None:
     for mode in case.modes:
-        jitted = jax.jit(case.layer.apply)(case.params, case.state, case.x, case.modes[mode])
-        assert_close(jitted, apply(case, mode), f"jit and eager differ in {mode}")
+        jitted = jax.jit(case.run)(case.params, case.state, case.x, case.modes[mode])
+        assert_close(jitted, case.evaluate(mode), f"jit and eager differ in {mode}")
 
 
 def vmap_equals_loop(case: Case) -> None:
-    roll = jnp.roll(case.x, 1, axis=0) if np.ndim(case.x) else case.x
-    xs = jnp.stack([jnp.asarray(case.x), roll])
+    rolled = case.varied(lambda a: jnp.roll(a, 1, axis=0) if np.ndim(a) else a)
+    pair = [jax.tree.map(jnp.asarray, case.x), rolled]
+    xs = jax.tree.map(lambda *a: jnp.stack(a), *pair)
     for mode in case.modes.values():
-        many = jax.vmap(lambda x, mode=mode: case.layer.apply(case.params, case.state, x, mode))(xs)
-        each = [case.layer.apply(case.params, case.state, x, mode) for x in xs]
+        many = jax.vmap(lambda x, mode=mode: case.run(case.params, case.state, x, mode))(xs)
+        each = [case.run(case.params, case.state, x, mode) for x in pair]
         assert_close(many, jax.tree.map(lambda *a: jnp.stack(a), *each), "vmap and a loop differ")
 
 
 def state_keeps_its_type(case: Case) -> None:
     for mode in case.modes:
-        after = jax.eval_shape(lambda m=mode: apply(case, m)[1])
+        after = jax.eval_shape(lambda m=mode: case.evaluate(m)[1])
         assert not (lines := tree.diff(jax.eval_shape(lambda: case.state), after)), f"in {mode}:\n{lines}"
         assert jax.tree.structure(after) == jax.tree.structure(case.state), f"in {mode}: another container"
 
@@ -83,7 +85,7 @@ def scans_over_steps(case: Case) -> None:
     mode = case.modes["training"]
 
     def step(state: Any, one: Mode) -> tuple[Any, Any]:
-        y, state = case.layer.apply(case.params, state, case.x, one)
+        y, state = case.run(case.params, state, case.x, one)
         return state, y
 
     state, ys = jax.lax.scan(step, case.state, mode.split(2), length=2)
@@ -91,7 +93,9 @@ def scans_over_steps(case: Case) -> None:
     for i in range(2):
         want, y = step(want, mode.at(i))
         outputs.append(y)
-    assert_close((state, ys), (want, jnp.stack(outputs)), "scan over two steps and a loop differ")
+    assert_close(
+        (state, ys), (want, jax.tree.map(lambda *a: jnp.stack(a), *outputs)), "scan over two steps and a loop differ"
+    )
 
 
 def traced_once(case: Case) -> None:
@@ -101,7 +105,7 @@ def traced_once(case: Case) -> None:
         @jax.jit
         def step(params: Any, state: Any, x: Any, mode: Mode, traces: list[int] = traces) -> Any:
             traces.append(1)
-            return case.layer.apply(params, state, x, mode)
+            return case.run(params, state, x, mode)
 
         state = case.state
         for i in range(3):
@@ -115,11 +119,11 @@ def keeps_dtype(case: Case) -> None:
     for dtype in (jnp.float32, jnp.bfloat16):
 
         def cast(a: Any, dtype: Any = dtype) -> Any:
-            return a.astype(dtype) if jnp.issubdtype(jnp.result_type(a), jnp.inexact) else a
+            return jnp.asarray(a).astype(dtype) if is_float(a) else a
 
-        params, x = jax.tree.map(cast, case.params), cast(jnp.asarray(case.x))
+        params, x, inputs = (jax.tree.map(cast, held) for held in (case.params, case.x, dict(case.inputs)))
         for name, mode in case.modes.items():
-            y, after = jax.eval_shape(case.layer.apply, params, case.state, x, mode)
+            y, after = jax.eval_shape(case.layer.apply, params, case.state, x, mode, **inputs)
             for path, leaf in tree.flatten(y).items():
                 if jnp.issubdtype(leaf.dtype, jnp.inexact):
                     where = f"{path or 'the output'} in {name}"
@@ -138,18 +142,18 @@ def gradient(case: Case) -> None:
             a = np.asarray(a)
             return jnp.asarray(a, jnp.float64 if jnp.issubdtype(a.dtype, jnp.inexact) else a.dtype)
 
-        held = Case(case.layer, wide(case.x), case.batched, case.unbiased, case.scale, case.unused)
+        x, inputs = jax.tree.map(wide, (case.x, dict(case.inputs)))
+        held = replace(case, x=x, inputs=inputs)
         held.__dict__["params"] = jax.tree.map(wide, case.params)
         held.__dict__["state"] = jax.tree.map(wide, case.state)
         rng = np.random.default_rng(0)
-        point = (held.params, held.x) if case.differentiable else (held.params,)
+        point = (held.params, held.x)
         direction = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), point)
         for name, mode in case.modes.items():
             fn = scalar(held, mode)
 
             def along(t: Any, fn: Any = fn) -> Any:
-                moved = jax.tree.map(lambda a, d: a + t * d, point, direction)
-                return fn(*moved) if case.differentiable else fn(*moved, held.x)
+                return fn(*jax.tree.map(lambda a, d: a + t * d if is_float(a) else a, point, direction))
 
             value = jax.jit(along)
             h = 1e-6
@@ -173,18 +177,29 @@ def gradient_reaches_every_parameter(case: Case) -> None:
 def remat_keeps_gradients(case: Case) -> None:
     mode = case.modes["training"]
     fn = scalar(case, mode)
-    argnums = (0, 1) if case.differentiable else (0,)
-    plain = jax.jit(jax.grad(fn, argnums))(case.params, case.x)
-    remat = jax.jit(jax.grad(jax.checkpoint(fn), argnums))(case.params, case.x)
+    leaves, structure = jax.tree.flatten(case.x)
+    floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+
+    def of_floats(params: Any, moved: list[Any]) -> Any:
+        new = dict(zip(floats, moved, strict=True))
+        return fn(params, structure.unflatten([new.get(i, leaf) for i, leaf in enumerate(leaves)]))
+
+    at = (case.params, [jnp.asarray(leaves[i]) for i in floats])
+    plain = jax.jit(jax.grad(of_floats, (0, 1)))(*at)
+    remat = jax.jit(jax.grad(jax.checkpoint(of_floats), (0, 1)))(*at)
     assert_close(remat, plain, "jax.checkpoint changes the gradient")
 
 
 def examples_are_independent(case: Case) -> None:
-    if not case.batched or np.ndim(case.x) == 0 or np.shape(case.x)[0] < 2:
+    if not case.batched or any(np.ndim(a) == 0 or np.shape(a)[0] < 2 for a in jax.tree.leaves(case.x)):
         return
-    x = np.array(case.x)
-    x[1:] = np.roll(x[1:] * x.dtype.type(2) if case.differentiable else x[1:], 1, axis=-1)
-    changed = case.layer.apply(case.params, case.state, jnp.asarray(x), EVAL)[0]
-    for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(apply(case, "evaluation")[0]), strict=True):
+
+    def others(a: Any) -> Any:
+        a = np.array(a)
+        a[1:] = np.roll(a[1:] * a.dtype.type(2) if case.differentiable else a[1:], 1, axis=-1)
+        return jnp.asarray(a)
+
+    changed = case.run(case.params, case.state, case.varied(others), EVAL)[0]
+    for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(case.evaluate("evaluation")[0]), strict=True):
         worst = float(np.max(np.abs(np.asarray(a[0], np.float64) - np.asarray(b[0], np.float64)), initial=0.0))
         assert worst <= 1e-5, f"example 0 changes by {worst:.3g} when the others do: a reduction over the wrong axis?"

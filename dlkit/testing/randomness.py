@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from dlkit.nn import Dropout, Layer, Mode, Pure, training
-from dlkit.testing.case import Case, apply
+from dlkit.testing.case import Case
 
 __all__: list[str] = []
 
@@ -62,7 +62,7 @@ def _recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
 
 def _draws(case: Case) -> list[tuple[str, bytes]]:
     drawn: list[tuple[str, bytes]] = []
-    case.layer.apply(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+    case.run(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
     jax.effects_barrier()
     return drawn
 
@@ -74,7 +74,7 @@ def no_key_twice(case: Case) -> None:
         seen[bits] = name
     with jax.debug_key_reuse(True):
         jax.jit(lambda key: case.layer.init(key))(jax.random.key(1))
-        jax.jit(lambda mode: case.layer.apply(case.params, case.state, case.x, mode))(case.modes["training"])
+        jax.jit(lambda mode: case.run(case.params, case.state, case.x, mode))(case.modes["training"])
 
 
 def _has_dropout(layer: Layer[Any, Any]) -> bool:
@@ -85,18 +85,18 @@ def training_draws(case: Case) -> None:
     assert _draws(case) or not _has_dropout(case.layer), "there is dropout inside, but training draws nothing: EVAL?"
     if case.state is not None:
         return  # what remembers, such as a batch norm, may differ in training without drawing
-    outputs = [case.layer.apply(case.params, None, case.x, training(jax.random.key(i)))[0] for i in (5, 6)]
+    outputs = [case.run(case.params, None, case.x, training(jax.random.key(i)))[0] for i in (5, 6)]
     same = [
         all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(y), jax.tree.leaves(outputs[0]), strict=True))
-        for y in (apply(case, "evaluation")[0], outputs[1])
+        for y in (case.evaluate("evaluation")[0], outputs[1])
     ]
     assert same != [False, True], "training differs from evaluation, but not from one key to the next: a fixed key?"
 
 
 def eval_draws_nothing(case: Case) -> None:
     for key in (jax.random.key(3), jax.random.key(4)):
-        with_key = case.layer.apply(case.params, case.state, case.x, Mode(key, False))
-        for a, b in zip(jax.tree.leaves(with_key), jax.tree.leaves(apply(case, "evaluation")), strict=True):
+        with_key = case.run(case.params, case.state, case.x, Mode(key, False))
+        for a, b in zip(jax.tree.leaves(with_key), jax.tree.leaves(case.evaluate("evaluation")), strict=True):
             assert np.array_equal(a, b, equal_nan=True), "evaluation depends on the key"
 
 
@@ -106,13 +106,13 @@ def training_mean_is_eval(case: Case) -> None:
         return
     n = 2000
     modes = case.modes["training"].split(n)
-    draw = jax.jit(jax.vmap(lambda mode: case.layer.apply(case.params, case.state, case.x, mode)[0]))
+    draw = jax.jit(jax.vmap(lambda mode: case.run(case.params, case.state, case.x, mode)[0]))
     ys = np.asarray(draw(modes), np.float64)
-    error = np.abs(ys.mean(0) - np.asarray(apply(case, "evaluation")[0], np.float64))
+    error = np.abs(ys.mean(0) - np.asarray(case.evaluate("evaluation")[0], np.float64))
     # Six standard errors: with a few thousand elements, none lies outside by chance.
     bound = 6 * ys.std(0) / np.sqrt(n) + 1e-5
     worst = np.unravel_index(np.argmax(error - bound), error.shape)
     assert np.all(error <= bound), (
         f"the mean of {n} training outputs is {ys.mean(0)[worst]:.4g} at {tuple(map(int, worst))}, evaluation gives "
-        f"{np.asarray(apply(case, 'evaluation')[0])[worst]:.4g}: a missing scale?"
+        f"{np.asarray(case.evaluate('evaluation')[0])[worst]:.4g}: a missing scale?"
     )

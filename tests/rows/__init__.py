@@ -1,0 +1,1 @@
+"""The rows of the table of layers x properties (`tests/nn/test_table.py`), one file a family."""

@@ -1,0 +1,5 @@
+"""Attention, positions, caches."""
+
+from rows.row import Row
+
+ROWS: list[Row] = []

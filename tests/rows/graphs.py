@@ -1,0 +1,5 @@
+"""Graph layers and memory."""
+
+from rows.row import Row
+
+ROWS: list[Row] = []

@@ -1,0 +1,5 @@
+"""Recurrent layers and linear recurrences."""
+
+from rows.row import Row
+
+ROWS: list[Row] = []
