@@ -18,15 +18,20 @@ from dlkit.nn.activations import (
     Tanh,
     TanhShrink,
 )
+from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.batch_norm import BatchNorm
+from dlkit.nn.cache import KeyValues, KVCache
 from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
 from dlkit.nn.conv import Conv
+from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
+from dlkit.nn.instance_norm import InstanceNorm
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
+from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
 from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
 from dlkit.nn.piecewise import (
@@ -41,17 +46,22 @@ from dlkit.nn.piecewise import (
     Threshold,
 )
 from dlkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlkit.nn.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 from dlkit.nn.presets import init_preset
+from dlkit.nn.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.shapes import Flatten, Identity, Rescale, Reshape
 
 __all__ = [
     "EVAL",
+    "Alibi",
     "AvgPool",
     "BatchNorm",
     "Celu",
     "Chain",
     "Conv",
+    "ConvTranspose",
     "Crelu",
+    "DepthwiseConv",
     "Dropout",
     "Elu",
     "Embedding",
@@ -68,28 +78,38 @@ __all__ = [
     "HardSwish",
     "HardTanh",
     "Identity",
+    "InstanceNorm",
+    "KVCache",
+    "KeyValues",
     "Layer",
     "LayerNorm",
     "LeakyRelu",
+    "LearnedPositions",
     "Linear",
+    "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
     "MaxPool",
     "Maxout",
     "Mish",
     "Mode",
+    "MultiHeadAttention",
     "PRelu",
     "Pure",
     "RMSNorm",
     "Reglu",
+    "RelativeBias",
     "Relu",
     "Relu6",
     "Rescale",
     "Reshape",
     "Residual",
+    "Rope",
     "Selu",
+    "SeparableConv",
     "Sigmoid",
     "Silu",
+    "SinusoidalPositions",
     "SoftShrink",
     "Softmax",
     "Softmin",
@@ -103,6 +123,7 @@ __all__ = [
     "Tanh",
     "TanhShrink",
     "Threshold",
+    "UnitNorm",
     "child_state",
     "fold_name",
     "functional",

@@ -1,16 +1,19 @@
 """The initial weights of other libraries, for whole models."""
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dlkit.nn import initializers as inits
 from dlkit.nn.combinators import Chain
 from dlkit.nn.conv import Conv
+from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
+from dlkit.nn.separable import DepthwiseConv, SeparableConv
 
 __all__ = ["init_preset"]
 
@@ -20,12 +23,29 @@ Fields = Mapping[str, inits.Initializer]
 _TORCH_AFFINE: Fields = {"w_init": inits.torch_weight(), "b_init": inits.torch_bias()}
 _FLAX_AFFINE: Fields = {"w_init": inits.lecun_normal(), "b_init": inits.Zeros()}
 
+# torch reads fan-in off the layout of the kernel, which for a transposed one is our fan-out.
+_TORCH_TRANSPOSED: Fields = {
+    "w_init": inits.VarianceScaling(1 / 3, "fan_out", "uniform"),
+    "b_init": inits.VarianceScaling(1 / 3, "fan_out", "uniform"),
+}
+
+
+def _flax_transposed(layer: Any) -> Fields:
+    # Our fan-in is divided by the stride, flax's is not.
+    dims = len(layer.kernel_shape)
+    steps = layer.stride**dims if isinstance(layer.stride, int) else math.prod(layer.stride)
+    return {"w_init": inits.VarianceScaling(1 / steps, "fan_in", "truncated_normal"), "b_init": inits.Zeros()}
+
+
 # Normalization layers start from scale 1 and shift 0 everywhere. Layers that neither library has take what its linear
 # layer would.
-PRESETS: Mapping[str, Mapping[type[Layer], Fields]] = {
+PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = {
     "torch": {
         Linear: _TORCH_AFFINE,
         Conv: _TORCH_AFFINE,
+        ConvTranspose: _TORCH_TRANSPOSED,
+        DepthwiseConv: _TORCH_AFFINE,
+        SeparableConv: _TORCH_AFFINE,
         Maxout: _TORCH_AFFINE,
         GatedLinear: _TORCH_AFFINE,
         Embedding: {"table_init": inits.Normal(1.0)},
@@ -34,6 +54,9 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields]] = {
     "flax": {
         Linear: _FLAX_AFFINE,
         Conv: _FLAX_AFFINE,
+        ConvTranspose: _flax_transposed,
+        DepthwiseConv: _FLAX_AFFINE,
+        SeparableConv: _FLAX_AFFINE,
         Maxout: _FLAX_AFFINE,
         GatedLinear: _FLAX_AFFINE,
         Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
@@ -64,7 +87,7 @@ def init_preset(layer: L, preset: Literal["torch", "flax"]) -> L:
     return _replaced(layer, PRESETS[preset])
 
 
-def _replaced(value: Any, table: Mapping[type[Layer], Fields]) -> Any:
+def _replaced(value: Any, table: Mapping[type[Layer], Fields | Callable[[Any], Fields]]) -> Any:
     if isinstance(value, tuple) and any(isinstance(v, Layer | tuple) for v in value):
         return tuple(_replaced(v, table) for v in value)
     if not isinstance(value, Layer):
@@ -73,6 +96,7 @@ def _replaced(value: Any, table: Mapping[type[Layer], Fields]) -> Any:
         # Its constructor takes layers by name, so the fields cannot be replaced one by one.
         return type(value)(**{name: _replaced(child, table) for name, child in value.children().items()})
     held = {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}  # pyright: ignore
-    changes = {name: _replaced(v, table) for name, v in held.items()} | dict(table.get(type(value), {}))
+    own = table.get(type(value), {})
+    changes = {name: _replaced(v, table) for name, v in held.items()} | dict(own(value) if callable(own) else own)
     changed = {name: v for name, v in changes.items() if v is not held[name]}
     return dataclasses.replace(value, **changed) if changed else value  # pyright: ignore

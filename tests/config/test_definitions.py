@@ -15,6 +15,7 @@ from dlkit.nn import initializers as init
 
 # What the fields without a default are given, by class name, so that every class in the table has an instance.
 ARGUMENTS = {
+    "ConvTranspose": (4, 6, 3), "DepthwiseConv": (4, 3), "SeparableConv": (4, 6, 3),
     "Linear": (3, 2), "Conv": (4, 6, 3), "MaxPool": (2,), "AvgPool": (2,), "Embedding": (5, 3), "BatchNorm": (4,),
     "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),
     "Threshold": (0.5, -1.0), "Maxout": (4, 3), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
