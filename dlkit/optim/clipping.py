@@ -32,12 +32,17 @@ def global_norm(tree: Any) -> Float[Array, ""]:
     >>> global_norm({"w": jnp.array([3.0]), "b": jnp.array([4.0], jnp.bfloat16)})
     Array(5., dtype=float32)
     """
-    leaves = jax.tree.leaves(tree)
+    leaves = [part for leaf in jax.tree.leaves(tree) for part in _real(leaf)]
     dtype = widest(jnp.dtype(jnp.float32), *(jnp.result_type(leaf) for leaf in leaves))
     total = jnp.zeros((), dtype)
     for leaf in leaves:
         total += jnp.sum(jnp.square(jnp.asarray(leaf, dtype)))
     return jnp.sqrt(total)
+
+
+def _real(leaf: Any) -> list[Any]:
+    """|a + ib|^2 = a^2 + b^2."""
+    return [jnp.real(leaf), jnp.imag(leaf)] if jnp.iscomplexobj(leaf) else [leaf]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, schedule_value, settle
+from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, safe_increment, schedule_value, settle
 from dlkit.optim.leaves import leafwise, need_params
 from dlkit.optim.masks import Mask, resolve_mask, settle_mask
 from dlkit.optim.transform import EmptyState, Transform
@@ -84,5 +84,7 @@ add_decayed_weights = AddDecayedWeights
 
 def l2_links(l2: Scalar, mask: Mask) -> tuple[AddDecayedWeights, ...]:
     """The first link of a recipe with coupled decay, or nothing where `l2` is 0."""
+    if as_float("coupled decay", "l2", l2) < 0:
+        raise ValueError(f"coupled decay: l2 is {l2}, wanted 0 or more")
     link = AddDecayedWeights(l2, mask)
     return (link,) if link.weight_decay else ()

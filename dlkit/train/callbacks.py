@@ -91,7 +91,10 @@ def direction_of(monitor: str, direction: str | None) -> str:
         small, large = (any(kind.fullmatch(word) for word in words) for kind in (_SMALL, _LARGE))
         if small == large:
             why = "speaks for both" if small else "does not tell which is better"
-            raise ValueError(f"monitor {monitor!r}: the name {why}: say direction='min' or direction='max'")
+            known = ("loss", "error", "accuracy", "perplexity", "precision", "recall", "score", "norm")
+            near = [hit for word in words for hit in difflib.get_close_matches(word, known, n=1, cutoff=0.75)]
+            hint = f"did you mean {monitor.replace(words[-1], near[-1])!r}? Else " if near and not small else ""
+            raise ValueError(f"monitor {monitor!r}: the name {why}: {hint}say direction='min' or direction='max'")
         direction = "min" if small else "max"
     return direction
 

@@ -24,6 +24,11 @@ CASES = {
 }
 
 
+def test_global_norm_of_complex_leaves():
+    leaves = {"a": jnp.array([3 + 4j]), "b": jnp.array([12.0])}
+    assert optim.global_norm(leaves) == 13  # 9 + 16 + 144 = 169
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_clip_by_global_norm(name):
     grads, max_norm, expected, norm = CASES[name]

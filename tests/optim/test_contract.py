@@ -84,7 +84,7 @@ def test_what_is_no_learning_rate(value):
         ),
         (lambda: optim.sgd(0.1, nesterov=True), "^sgd: .* need a momentum"),
         (lambda: optim.sgd(0.1, 0.9, nesterov=True, dampening=0.1), "^trace: .* wanted dampening=0"),
-        (lambda: optim.sgd(0.1, l2=-1.0), "^add_decayed_weights: weight_decay is -1.0, wanted 0 or more"),
+        (lambda: optim.sgd(0.1, l2=-1.0), "^coupled decay: l2 is -1.0, wanted 0 or more"),
         (lambda: optim.rmsprop(0.1, nesterov=True), "^rmsprop: .* needs a momentum"),
         (lambda: optim.adagrad(0.1, initial_accumulator_value=-1.0), "^scale_by_rss: initial_acc.* wanted 0 or more"),
         (lambda: optim.scale_by_stddev(eps=-1.0), "^scale_by_stddev: eps is -1.0"),
