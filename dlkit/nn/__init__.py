@@ -27,11 +27,16 @@ from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
+from dlkit.nn.graph import OnNodes
+from dlkit.nn.graph_attention import GATConv, GATv2Conv
+from dlkit.nn.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
+from dlkit.nn.graph_pool import GraphNorm, GraphPool
 from dlkit.nn.instance_norm import InstanceNorm
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
+from dlkit.nn.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
 from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
 from dlkit.nn.piecewise import (
@@ -66,12 +71,20 @@ __all__ = [
     "Elu",
     "Embedding",
     "Flatten",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
+    "GINEConv",
     "GatedLinear",
     "Geglu",
     "Gelu",
     "GlobalAvgPool",
     "GlobalMaxPool",
     "Glu",
+    "GraphNetwork",
+    "GraphNorm",
+    "GraphPool",
     "GroupNorm",
     "HardShrink",
     "HardSigmoid",
@@ -91,9 +104,11 @@ __all__ = [
     "LogSoftmax",
     "MaxPool",
     "Maxout",
+    "MessagePassing",
     "Mish",
     "Mode",
     "MultiHeadAttention",
+    "OnNodes",
     "PRelu",
     "Pure",
     "RMSNorm",
@@ -105,6 +120,7 @@ __all__ = [
     "Reshape",
     "Residual",
     "Rope",
+    "SAGEConv",
     "Selu",
     "SeparableConv",
     "Sigmoid",
