@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dlkit.nn import initializers as inits
+from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.combinators import Chain
 from dlkit.nn.conv import Conv
 from dlkit.nn.conv_transpose import ConvTranspose
@@ -47,6 +48,12 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         DepthwiseConv: _TORCH_AFFINE,
         SeparableConv: _TORCH_AFFINE,
         Maxout: _TORCH_AFFINE,
+        # One matrix [3 d, d] of q, k and v, drawn by Glorot: its bound is that of fans d and 3 d.
+        MultiHeadAttention: {
+            "w_init": inits.VarianceScaling(0.5, "fan_avg", "uniform"),
+            "out_init": inits.torch_weight(),
+            "b_init": inits.Zeros(),
+        },
         GatedLinear: _TORCH_AFFINE,
         Embedding: {"table_init": inits.Normal(1.0)},
         PRelu: {"slope_init": inits.Constant(0.25)},
@@ -58,6 +65,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         DepthwiseConv: _FLAX_AFFINE,
         SeparableConv: _FLAX_AFFINE,
         Maxout: _FLAX_AFFINE,
+        MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedLinear: _FLAX_AFFINE,
         Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
         PRelu: {"slope_init": inits.Constant(0.01)},
