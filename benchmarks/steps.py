@@ -12,7 +12,6 @@ last, fused Adam, `torch.compile` where it works. `--write` puts the tables into
 import argparse
 import importlib
 import os
-import statistics
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,8 +19,8 @@ from functools import partial
 import jax
 import record
 from peers.problem import Problem, Trainer, problem
+from timing import PEERS, best, measure, medians, quartiles
 
-PEERS = ("nnx", "equinox", "haiku")
 GOALS = {"mlp": 0.5, "cnn": 1.2, "resnet20": 1.2}  # of torch's best
 
 
@@ -67,37 +66,16 @@ def prepare(case: Problem, compile_torch: bool) -> dict[str, Trainer]:
     return ready
 
 
-def sample(trainer: Trainer, steps: int) -> float:
-    trainer.step()
-    trainer.wait()
-    start = time.perf_counter()
-    for _ in range(steps):
-        trainer.step()
-    trainer.wait()
-    return (time.perf_counter() - start) / steps
-
-
-def measure(ready: dict[str, Trainer], steps: int, rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in ready}
-    for turn in range(rounds):
-        shift = turn % len(ready)
-        for name in (list(ready) * 2)[shift : shift + len(ready)]:
-            seconds[name].append(sample(ready[name], steps))
-    return seconds
-
-
 def table(seconds: dict[str, list[float]], goal: float) -> list[str]:
-    middle = {name: statistics.median(times) for name, times in seconds.items()}
-    torch = min((name for name in middle if name.startswith("torch")), key=middle.__getitem__)
-    peer = min((name for name in middle if name in PEERS), key=middle.__getitem__)
+    middle = medians(seconds)
+    torch, peer = best(middle, (name for name in middle if name.startswith("torch"))), best(middle, PEERS)
     rows = [
         f"| | median ms | quartiles | of torch's best ({torch}) | of the floor | of the best JAX peer ({peer}) |",
         "|---|---|---|---|---|---|",
     ]
     for name, times in seconds.items():
-        low, _, high = statistics.quantiles(times, n=4)
         ratios = (f"{middle[name] / middle[base]:.2f}" for base in (torch, "floor", peer))
-        rows.append(f"| {name} | {middle[name] * 1e3:.2f} | {low * 1e3:.2f}-{high * 1e3:.2f} | {' | '.join(ratios)} |")
+        rows.append(f"| {name} | {middle[name] * 1e3:.2f} | {quartiles(times)} | {' | '.join(ratios)} |")
     of_torch, of_peer = middle["dlkit"] / middle[torch], middle["dlkit"] / middle[peer]
     verdict = (
         f"Goal: at most {goal} of torch's best and never slower than a JAX peer; here {of_torch:.2f} and {of_peer:.2f}."

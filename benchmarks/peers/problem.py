@@ -7,9 +7,9 @@ maps `[d_in, d_out]`, rows in the order height, width, channel behind a flattene
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+from timing import Run
 
 LEARNING_RATE = 1e-3
 CLASSES = 10
@@ -34,11 +34,9 @@ class Problem:
         return lambda: next(source)
 
 
-# A step of a library: run once, it trains on the batch and returns the loss; `wait` waits for all that it computed.
+# `step` trains on the batch once and returns the loss.
 @dataclass(frozen=True)
-class Trainer:
-    step: Callable[[], Any]
-    wait: Callable[[], None]
+class Trainer(Run):
     parameters: int
 
 
