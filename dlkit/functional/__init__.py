@@ -24,6 +24,14 @@ from dlkit.functional.adaptive import adaptive_avg_pool, adaptive_max_pool, adap
 from dlkit.functional.attention import AttentionKind, attention, attention_weights
 from dlkit.functional.conv import conv, conv_transpose
 from dlkit.functional.dropout import dropout, keep_mask
+from dlkit.functional.dropout_family import (
+    alpha_dropout,
+    drop_block,
+    drop_path,
+    gaussian_dropout,
+    gaussian_noise,
+    linear_rates,
+)
 from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
 from dlkit.functional.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
 from dlkit.functional.graph_edges import add_self_loops, to_undirected
@@ -38,7 +46,8 @@ from dlkit.functional.norms import (
     statistics_count,
 )
 from dlkit.functional.norms_local import instance_norm, local_response_norm, unit_norm
-from dlkit.functional.padding import PadMode, crop, pad
+from dlkit.functional.norms_weights import power_iteration, spectral_norm, weight_norm, weight_standardize
+from dlkit.functional.padding import crop, pad
 from dlkit.functional.patches import fold, patchify, unfold, unpatchify
 from dlkit.functional.piecewise import (
     hard_shrink,
@@ -63,7 +72,7 @@ from dlkit.functional.positions import (
 )
 from dlkit.functional.precision import wide_dtype
 from dlkit.functional.propagate import Aggregate, aggregate, gcn_propagate
-from dlkit.functional.resize import Resizing, resize
+from dlkit.functional.resize import resize
 from dlkit.functional.segments import (
     degree,
     segment_max,
@@ -81,9 +90,7 @@ __all__ = [
     "Aggregate",
     "AttentionKind",
     "Graph",
-    "PadMode",
     "Padding",
-    "Resizing",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "adaptive_windows",
@@ -91,6 +98,7 @@ __all__ = [
     "aggregate",
     "alibi_bias",
     "alibi_slopes",
+    "alpha_dropout",
     "attention",
     "attention_weights",
     "avg_pool",
@@ -105,10 +113,14 @@ __all__ = [
     "crelu",
     "crop",
     "degree",
+    "drop_block",
+    "drop_path",
     "dropout",
     "elu",
     "embedding",
     "fold",
+    "gaussian_dropout",
+    "gaussian_noise",
     "gcn_propagate",
     "geglu",
     "gelu",
@@ -127,6 +139,7 @@ __all__ = [
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_rates",
     "local_response_norm",
     "log_sigmoid",
     "log_softmax",
@@ -142,6 +155,7 @@ __all__ = [
     "patchify",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "power_iteration",
     "prelu",
     "reglu",
     "relative_buckets",
@@ -171,6 +185,7 @@ __all__ = [
     "softplus",
     "softsign",
     "sparsemax",
+    "spectral_norm",
     "squareplus",
     "statistics_count",
     "swiglu",
@@ -184,6 +199,8 @@ __all__ = [
     "unfold",
     "unit_norm",
     "unpatchify",
+    "weight_norm",
+    "weight_standardize",
     "wide_dtype",
     "window_output_size",
 ]

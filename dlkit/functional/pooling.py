@@ -20,6 +20,8 @@ from dlkit.functional.spatial import Padding, resolve_padding, spread, window_ou
 
 __all__ = ["avg_pool", "first_max", "global_avg_pool", "global_max_pool", "max_pool"]
 
+Pads = tuple[tuple[int, int], ...]
+
 
 def first_max(a: Float[Array, "*shape"], b: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """The elementwise maximum whose gradient goes to `a` alone where both are equal; NaN where one is.
@@ -39,8 +41,9 @@ def _plan(
     stride: int | Sequence[int] | None,
     padding: Padding,
     dims: int | None,
-) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...], tuple[int, ...]]:
-    """Windows, strides, padding and output sizes, one for each spatial axis."""
+    ceil_mode: bool,
+) -> tuple[tuple[int, ...], tuple[int, ...], Pads, Pads, tuple[int, ...]]:
+    """Windows, strides, padding, the same and what the last window hangs over, and output sizes, by spatial axis."""
     if dims is None:
         dims = x.ndim - 2 if isinstance(window, int) else len(window)
     if dims < 1 or x.ndim < dims + 1:
@@ -52,7 +55,10 @@ def _plan(
     strides = windows if stride is None else spread(f"{who}: stride", stride, dims)
     sizes = x.shape[-dims - 1 : -1]
     pads = resolve_padding(padding, sizes, windows, strides, (1,) * dims, what=f"{who}: padding")
-    out = tuple(map(window_output_size, sizes, windows, strides, (1,) * dims, pads))
+    if ceil_mode:
+        out = tuple(map(_ceil_output_size, sizes, windows, strides, pads))
+    else:
+        out = tuple(map(window_output_size, sizes, windows, strides, (1,) * dims, pads))
     if min(out) < 1:
         raise ValueError(
             f"{who}: the window {windows} is larger than the padded input: spatial sizes {sizes}, padding {pads}"
@@ -61,7 +67,14 @@ def _plan(
         raise ValueError(
             f"{who}: padding {pads} is not smaller than the window {windows}: a window would hold only padding"
         )
-    return windows, strides, pads, out
+    ends = [(o - 1) * s + w for o, s, w in zip(out, strides, windows, strict=True)]
+    reach = tuple((p[0], max(p[1], end - n - p[0])) for p, end, n in zip(pads, ends, sizes, strict=True))
+    return windows, strides, pads, reach, out
+
+
+def _ceil_output_size(size: int, window: int, stride: int, pad: tuple[int, int]) -> int:
+    out = -(-(size + sum(pad) - window) // stride) + 1
+    return out - 1 if (out - 1) * stride >= size + pad[0] else out  # a window that starts in the padding behind x
 
 
 def _pad(x: Array, pads: Sequence[tuple[int, int]], value: float) -> Array:
@@ -113,6 +126,7 @@ def max_pool(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
     *,
+    ceil_mode: bool = False,
     dims: int | None = None,
 ) -> Float[Array, "*out"]:
     """The maximum of each window: `y[n] = max over k of x[n * stride + k - low]`.
@@ -122,6 +136,9 @@ def max_pool(
     axis of x, or `dims` of them. `stride=None` is the window, as in torch and Keras (flax: 1). The gradient goes to
     the maximum; where several places of a window tie, to the first in row-major order alone, as in torch. NaN wins.
 
+    With `ceil_mode`, a last window that hangs over the end counts too, provided that it starts inside x or the padding
+    in front of it: `out = ceil((size + low + high - window) / stride) + 1`, as in torch.
+
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2)[0, :, :, 0]
     Array([[ 5.,  7.],
            [13., 15.]], dtype=float32)
@@ -129,8 +146,8 @@ def max_pool(
     Raises:
       ValueError: a window larger than the padded input, padding not smaller than the window, wrong numbers of axes.
     """
-    windows, strides, pads, out = _plan("max_pool", x, window, stride, padding, dims)
-    return _pool(_pad(x, pads, -jnp.inf), windows, strides, out, first_max)
+    windows, strides, _, reach, out = _plan("max_pool", x, window, stride, padding, dims, ceil_mode)
+    return _pool(_pad(x, reach, -jnp.inf), windows, strides, out, first_max)
 
 
 def avg_pool(
@@ -140,13 +157,15 @@ def avg_pool(
     padding: Padding = "VALID",
     *,
     count_include_pad: bool = True,
+    ceil_mode: bool = False,
     dims: int | None = None,
 ) -> Float[Array, "*out"]:
     """The mean of each window: `y[n] = sum over k of x[n * stride + k - low] / count`.
 
-    Shapes, `window`, `stride` and `padding` as in `max_pool`. `count` is the size of the window, padding included, as
-    in torch and flax; with `count_include_pad=False` it is the number of places inside x, as in Keras and haiku: at a
-    corner of ones, a 3x3 window with padding 1 gives 4/9 or 1. Sums are taken in float32 or wider.
+    Shapes, `window`, `stride`, `padding` and `ceil_mode` as in `max_pool`. `count` is the size of the window, padding
+    included, as in torch and flax; with `count_include_pad=False` it is the number of places inside x, as in Keras and
+    haiku: at a corner of ones, a 3x3 window with padding 1 gives 4/9 or 1. Where a window of `ceil_mode` hangs over x
+    and its padding, nothing is counted. Sums are taken in float32 or wider.
 
     >>> avg_pool(jnp.ones((1, 2, 2, 1)), 3, 1, padding=1, count_include_pad=False).ravel()
     Array([1., 1., 1., 1.], dtype=float32)
@@ -154,16 +173,18 @@ def avg_pool(
     Raises:
       ValueError: a window larger than the padded input, padding not smaller than the window, wrong numbers of axes.
     """
-    windows, strides, pads, out = _plan("avg_pool", x, window, stride, padding, dims)
+    windows, strides, pads, reach, out = _plan("avg_pool", x, window, stride, padding, dims, ceil_mode)
     wide = wide_dtype(x.dtype)
-    total = _pool(_pad(x.astype(wide), pads, 0.0), windows, strides, out, lax.add)
-    if count_include_pad or not any(map(sum, pads)):
+    total = _pool(_pad(x.astype(wide), reach, 0.0), windows, strides, out, lax.add)
+    counted = pads if count_include_pad else ((0, 0),) * len(pads)
+    if reach == counted:
         return (total / math.prod(windows)).astype(x.dtype)
     dims = len(windows)
     count = np.ones((1,) * dims)
     for i in range(dims):
         first = np.arange(out[i]) * strides[i] - pads[i][0]
-        inside = np.minimum(first + windows[i], x.shape[i - dims - 1]) - np.maximum(first, 0)
+        low, high = counted[i]
+        inside = np.minimum(first + windows[i], x.shape[i - dims - 1] + high) - np.maximum(first, -low)
         count = count * inside.reshape([-1 if i == j else 1 for j in range(dims)])
     share = jnp.asarray(1 / count, wide).reshape((1,) * (x.ndim - dims - 1) + (*out, 1))
     return (total * share).astype(x.dtype)

@@ -28,7 +28,7 @@ class MaxPool(Pure[Any]):
 
     `window` is an int, the same for all `dims` spatial axes, or a tuple with one size an axis. `stride=None` is the
     window, as in torch and Keras (flax: 1). `padding` as in `Conv`, and never the maximum. Of equal maxima the first
-    gets the gradient, as in torch.
+    gets the gradient, as in torch. With `ceil_mode`, a last window that hangs over the end counts too, as in torch.
 
     >>> MaxPool(2)({}, jnp.arange(16.0).reshape(1, 4, 4, 1)).ravel()
     Array([ 5.,  7., 13., 15.], dtype=float32)
@@ -41,12 +41,13 @@ class MaxPool(Pure[Any]):
     window: Size
     stride: Size | None = None
     padding: Padding = "VALID"
+    ceil_mode: bool = False
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
         dims = _dims(self.window, self.dims)
-        return functional.max_pool(x, self.window, self.stride, self.padding, dims=dims)
+        return functional.max_pool(x, self.window, self.stride, self.padding, ceil_mode=self.ceil_mode, dims=dims)
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class AvgPool(Pure[Any]):
     stride: Size | None = None
     padding: Padding = "VALID"
     count_include_pad: bool = True
+    ceil_mode: bool = False
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
@@ -80,6 +82,7 @@ class AvgPool(Pure[Any]):
             self.stride,
             self.padding,
             count_include_pad=self.count_include_pad,
+            ceil_mode=self.ceil_mode,
             dims=_dims(self.window, self.dims),
         )
 

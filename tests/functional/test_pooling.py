@@ -75,6 +75,22 @@ def test_avg_pool_is_torch(number, count):
     beside_torch(f"avg{dims}d_{number}_{count}", fn, f"avg_pool{dims}d", x, **how)
 
 
+# (dims, window, stride, padding): a last window that hangs over, one that would start behind x, and none.
+CEIL = [(1, 2, 2, 0), (1, 3, 3, 1), (2, 3, 2, 1), (2, (4, 2), (3, 4), (1, 0)), (3, 3, 2, (1, 0, 1)), (1, 10, 2, 0)]
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("number", range(len(CEIL)))
+def test_ceil_mode_is_torch(number):
+    dims, window, stride, padding = CEIL[number]
+    x = np.random.default_rng(number).standard_normal((2, *SIZES[:dims], 2))
+    how = {"stride": stride, "padding": padding, "ceil_mode": True}
+    for kind, more in (("max", {}), ("avg", {"count_include_pad": True}), ("avg", {"count_include_pad": False})):
+        fn = functools.partial(getattr(F, f"{kind}_pool"), window=window, **how, **more)
+        name = f"ceil_{kind}{dims}d_{number}_{more.get('count_include_pad')}"
+        beside_torch(name, fn, f"{kind}_pool{dims}d", x, kernel_size=window, **how, **more)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_global_pools_are_torch(dims):
