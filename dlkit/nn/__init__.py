@@ -25,7 +25,17 @@ from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
 from dlkit.nn.conv import Conv
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
+from dlkit.nn.dropout_family import (
+    AlphaDropout,
+    DropBlock,
+    DropConnect,
+    FeatureAlphaDropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout,
+)
 from dlkit.nn.embedding import Embedding
+from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
 from dlkit.nn.graph import OnNodes
 from dlkit.nn.graph_attention import GATConv, GATv2Conv
@@ -36,9 +46,11 @@ from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
+from dlkit.nn.lora import LORA, LoRALinear, add_lora, lora, merge_lora, unmerge_lora
 from dlkit.nn.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
 from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
+from dlkit.nn.parametrize import WeightNorm, WeightStandardized
 from dlkit.nn.piecewise import (
     HardShrink,
     HardSigmoid,
@@ -53,12 +65,18 @@ from dlkit.nn.piecewise import (
 from dlkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlkit.nn.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 from dlkit.nn.presets import init_preset
+from dlkit.nn.rewrite import map_layers
 from dlkit.nn.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.shapes import Flatten, Identity, Rescale, Reshape
+from dlkit.nn.spectral_norm import SpectralNorm
+from dlkit.nn.stochastic_depth import DropPath
+from dlkit.nn.transformer import TransformerBlock, transformer_block
 
 __all__ = [
     "EVAL",
+    "LORA",
     "Alibi",
+    "AlphaDropout",
     "AvgPool",
     "BatchNorm",
     "Celu",
@@ -67,16 +85,24 @@ __all__ = [
     "ConvTranspose",
     "Crelu",
     "DepthwiseConv",
+    "DropBlock",
+    "DropConnect",
+    "DropPath",
     "Dropout",
     "Elu",
     "Embedding",
+    "FeatureAlphaDropout",
+    "FeedForward",
     "Flatten",
     "GATConv",
     "GATv2Conv",
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "GatedFeedForward",
     "GatedLinear",
+    "GaussianDropout",
+    "GaussianNoise",
     "Geglu",
     "Gelu",
     "GlobalAvgPool",
@@ -99,6 +125,7 @@ __all__ = [
     "LeakyRelu",
     "LearnedPositions",
     "Linear",
+    "LoRALinear",
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
@@ -132,6 +159,8 @@ __all__ = [
     "Softplus",
     "Softsign",
     "Sparsemax",
+    "SpatialDropout",
+    "SpectralNorm",
     "Squareplus",
     "Stack",
     "Swiglu",
@@ -139,12 +168,21 @@ __all__ = [
     "Tanh",
     "TanhShrink",
     "Threshold",
+    "TransformerBlock",
     "UnitNorm",
+    "WeightNorm",
+    "WeightStandardized",
+    "add_lora",
     "child_state",
     "fold_name",
     "functional",
     "init_preset",
     "initializers",
     "is_pure",
+    "lora",
+    "map_layers",
+    "merge_lora",
     "training",
+    "transformer_block",
+    "unmerge_lora",
 ]

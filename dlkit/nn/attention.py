@@ -84,6 +84,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
     w_init: Initializer = lecun_normal()
     out_init: Initializer = lecun_normal()
     b_init: Initializer = Zeros()
+    replaced: tuple[tuple[str, Layer], ...] = ()  # layers in place of the parts, by name: `nn.lora`
 
     def __post_init__(self) -> None:
         if self.heads < 1 or (self.head_dim is None and self.d % self.heads):
@@ -120,7 +121,9 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
         }
         if self.qk_norm:
             parts |= {"q_norm": RMSNorm(self.size), "k_norm": RMSNorm(self.size)}
-        return parts if self.position is None else {**parts, "position": self.position}
+        if self.position is not None:
+            parts["position"] = self.position
+        return parts | dict(self.replaced)
 
     def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> Any:
         """Room for the keys and values of `length` tokens: a `KVCache`; None for a layer that is not causal."""

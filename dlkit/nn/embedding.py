@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import describe
+from dlkit.nn.checks import check_axis, check_float, describe
 from dlkit.nn.initializers import Initializer, VarianceScaling
 from dlkit.nn.layer import Pure
 from dlkit.nn.mode import fold_name
+from dlkit.nn.scope import in_scope
 
 __all__ = ["Embedding", "EmbeddingParams"]
 
@@ -33,8 +34,13 @@ class Embedding(Pure[EmbeddingParams]):
 
     >>> layer = Embedding(100, 16)
     >>> params = layer.init(jax.random.key(0))
-    >>> layer(params, jnp.array([[3, 14], [15, 92]])).shape
-    (2, 2, 16)
+    >>> y = layer(params, jnp.array([[3, 14], [15, 92]]))
+    >>> y.shape, layer.attend(params, y).shape
+    ((2, 2, 16), (2, 2, 100))
+
+    `attend` uses the same table as the output layer: a language model with one `Embedding`, looked up at the start and
+    attended to at the end, has tied weights. The matrix is once in the parameters, and its gradient is the sum of both
+    uses (Press and Wolf, Using the output embedding to improve language models, 2017, arXiv:1608.05859).
 
     Raises:
       TypeError: x is not of an integer dtype.
@@ -56,3 +62,15 @@ class Embedding(Pure[EmbeddingParams]):
                 f"are row numbers of the table; write x.astype(jnp.int32)"
             )
         return functional.embedding(params["table"], x)
+
+    @in_scope
+    def attend(self, params: EmbeddingParams, x: Array) -> Float[Array, "*lead {self.vocab}"]:
+        """`y = x table^T`: how well `[..., d]` fits each row of the table, logits `[..., vocab]`; flax has this name.
+
+        Raises:
+          ValueError: the last axis of x is not `d`.
+          TypeError: x is not floating point, or not of the table's dtype.
+        """
+        check_axis(self, x, -1, self.d, f"d={self.d}")
+        check_float(self, x, params["table"])
+        return functional.linear(x, params["table"].T)

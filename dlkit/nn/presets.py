@@ -11,9 +11,11 @@ from dlkit.nn.combinators import Chain
 from dlkit.nn.conv import Conv
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.embedding import Embedding
+from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
+from dlkit.nn.lora import LoRALinear
 from dlkit.nn.separable import DepthwiseConv, SeparableConv
 
 __all__ = ["init_preset"]
@@ -55,6 +57,9 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
             "b_init": inits.Zeros(),
         },
         GatedLinear: _TORCH_AFFINE,
+        FeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
+        GatedFeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
+        LoRALinear: {**_TORCH_AFFINE, "down_init": inits.torch_weight()},
         Embedding: {"table_init": inits.Normal(1.0)},
         PRelu: {"slope_init": inits.Constant(0.25)},
     },
@@ -67,6 +72,9 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Maxout: _FLAX_AFFINE,
         MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedLinear: _FLAX_AFFINE,
+        FeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
+        GatedFeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
+        LoRALinear: {**_FLAX_AFFINE, "down_init": inits.he_uniform()},
         Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
         PRelu: {"slope_init": inits.Constant(0.01)},
     },
