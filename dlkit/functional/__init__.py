@@ -71,7 +71,7 @@ from dlkit.functional.positions import (
     sinusoidal,
 )
 from dlkit.functional.precision import wide_dtype
-from dlkit.functional.propagate import Aggregate, aggregate, gcn_propagate
+from dlkit.functional.propagate import aggregate, gcn_propagate
 from dlkit.functional.resize import resize
 from dlkit.functional.segments import (
     degree,
@@ -87,7 +87,6 @@ from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, sof
 from dlkit.functional.spatial import Padding, resolve_padding, same_padding, window_output_size
 
 __all__ = [
-    "Aggregate",
     "AttentionKind",
     "Graph",
     "Padding",

@@ -12,6 +12,8 @@ from dlkit.nn.conv import Conv
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
+from dlkit.nn.graph_attention import GATConv, GATv2Conv
+from dlkit.nn.graph_conv import GCNConv, SAGEConv
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
@@ -57,6 +59,10 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
             "b_init": inits.Zeros(),
         },
         GatedLinear: _TORCH_AFFINE,
+        GCNConv: _TORCH_AFFINE,
+        SAGEConv: _TORCH_AFFINE,
+        GATConv: _TORCH_AFFINE,
+        GATv2Conv: _TORCH_AFFINE,
         FeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         GatedFeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         LoRALinear: {**_TORCH_AFFINE, "down_init": inits.torch_weight()},
@@ -72,6 +78,10 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Maxout: _FLAX_AFFINE,
         MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedLinear: _FLAX_AFFINE,
+        GCNConv: _FLAX_AFFINE,
+        SAGEConv: _FLAX_AFFINE,
+        GATConv: _FLAX_AFFINE,
+        GATv2Conv: _FLAX_AFFINE,
         FeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedFeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         LoRALinear: {**_FLAX_AFFINE, "down_init": inits.he_uniform()},

@@ -165,7 +165,7 @@ def test_every_layer_that_draws_weights_is_in_the_presets():
     """A layer added later with initializers of its own must say what the libraries start it from."""
     from dlkit.nn.presets import PRESETS
 
-    from_one_and_zero = {nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm}
+    from_one_and_zero = {nn.BatchNorm, nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.GraphNorm}
     public = [getattr(nn, name) for name in nn.__all__]
     with_inits = {
         c
