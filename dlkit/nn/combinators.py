@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from dlkit import functional
 from dlkit.nn.checks import describe, shape_of
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.mode import EVAL, Mode
@@ -20,7 +21,7 @@ Remat = Literal["none", "full", "dots"]
 def is_pure(layer: Layer) -> bool:
     """Whether the layer's output depends on its parameters and input alone."""
     if isinstance(layer, _Combinator):
-        return all(is_pure(child) for child in layer.children().values())
+        return not getattr(layer, "drop_path", 0) and all(is_pure(child) for child in layer.children().values())
     return isinstance(layer, Pure)
 
 
@@ -32,7 +33,8 @@ class _Combinator(Layer[Any, Any]):
           TypeError: a layer inside needs a mode or a state: use `apply`.
         """
         if not is_pure(self):
-            impure = next(f"{n} = {c!r}" for n, c in self.children().items() if not is_pure(c))
+            children = (f"{n} = {c!r}" for n, c in self.children().items() if not is_pure(c))
+            impure = next(children, "its drop_path")
             raise TypeError(f"{type(self).__name__} is not pure because of {impure}: call .apply(..., mode)")
         return self.apply(params, None, x, EVAL)[0]
 
@@ -153,20 +155,27 @@ class Stack(_Combinator):
     `remat` says what the backward pass recomputes instead of keeping: nothing (`"none"`), everything inside a block
     (`"full"`: only the blocks' inputs are kept), or all but the matmuls without batch dimensions (`"dots"`).
 
+    `drop_path` is for blocks of the form `block(x) = x + f(x)` on an array `[B, ...]`: in training, `f(x)` is left out
+    for an example with probability `rate_i`, else divided by `1 - rate_i`, the rate growing linearly from 0 at the
+    first block to `drop_path` at the last (stochastic depth, arXiv:1603.09382).
+
     Raises:
-      ValueError: depth below 1, an unknown `remat`, or a block whose output is not shaped as its input.
+      ValueError: depth below 1, an unknown `remat`, `drop_path` outside [0, 1], or a block whose output is not shaped
+        as its input.
     """
 
     block: Layer
     depth: int
     remat: Remat = "none"
     scan: bool = True
+    drop_path: float = 0.0
 
     def __post_init__(self) -> None:
         if self.depth < 1:
             raise ValueError(f"Stack wants a depth of at least 1, got {self.depth}")
         if self.remat not in ("none", "full", "dots"):
             raise ValueError(f"Stack got remat={self.remat!r}; expected 'none', 'full' or 'dots'")
+        functional.linear_rates(self.drop_path, self.depth)  # raises where it is no probability
 
     def children(self) -> dict[str, Layer]:
         return {"": self.block}  # transparent: the block's parameters are the stack's, with a leading axis
@@ -185,22 +194,27 @@ class Stack(_Combinator):
         return jax.tree.map(lambda s: jnp.repeat(s[None], self.depth, axis=0), state)
 
     def apply(self, params: Any, state: Any, x: Any, mode: Mode, **inputs: Any) -> tuple[Any, Any]:
-        def step(x: Any, one: tuple[Any, Any, Mode]) -> tuple[Any, Any]:
+        def step(x: Any, one: tuple[Any, Any, Mode, Any]) -> tuple[Any, Any]:
             y, after = self.block.apply(one[0], one[1], x, one[2], **inputs)
             if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, y):
                 raise ValueError(
                     f"Stack applies its block to the block's own output, but {describe(self.block)} maps "
                     f"{shape_of(x)} to {shape_of(y)}: expected equal shapes"
                 )
+            if rates is not None:
+                y = x + functional.drop_path(one[2].rng("stack/drop_path"), y - x, one[3])
             return y, after
 
+        rates = None
+        if self.drop_path and mode.train:
+            rates = jnp.asarray(functional.linear_rates(self.drop_path, self.depth), jnp.float32)
         # Inside a scan XLA cannot merge the recomputation with the first computation, so no barrier is needed.
         if self.remat == "full":
             step = jax.checkpoint(step, prevent_cse=not self.scan)
         elif self.remat == "dots":
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
             step = jax.checkpoint(step, prevent_cse=not self.scan, policy=policy)
-        each = (params, state, mode.split(self.depth))
+        each = (params, state, mode.split(self.depth), rates)
         if self.scan:
             return jax.lax.scan(step, x, each, length=self.depth)
         after = []
