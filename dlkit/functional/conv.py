@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit.functional.conv_cpu import convolve
 from dlkit.functional.linear import add_bias, linear
+from dlkit.functional.padding import pad
 from dlkit.functional.spatial import Padding, resolve_padding, spread, window_output_size
 
 __all__ = ["conv", "conv_transpose"]
@@ -56,6 +57,7 @@ def conv(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
 ) -> Float[Array, "*out"]:
     """The convolution of deep learning, a cross-correlation: the kernel is not flipped. For one dimension
 
@@ -69,7 +71,9 @@ def conv(
 
     `padding`: an int, a tuple of ints or a tuple of pairs `(low, high)` mean what torch means; `"VALID"` is 0;
     `"SAME"` is XLA's and TensorFlow's, which at a stride above 1 is *not* torch's `padding=kernel // 2` (see
-    `same_padding`). torch stores w as `[c_out, c_in / groups, *kernel]` and x as `[B, c_in, *spatial]`; flax and
+    `same_padding`); `"CAUSAL"`, in one dimension, is all in front, so that no output sees what comes later. With a
+    `padding_mode` ("reflect", "replicate", "circular": `functional.pad`) x goes on outside as torch's layers with this
+    argument have it. torch stores w as `[c_out, c_in / groups, *kernel]` and x as `[B, c_in, *spatial]`; flax and
     Keras are as here.
 
     >>> conv(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 16)), stride=2, padding=1).shape
@@ -97,6 +101,8 @@ def conv(
             f"spatial sizes {sizes}, padding {pads}; pad more or use a smaller kernel"
         )
     x = x.reshape(math.prod(lead), *x.shape[-dims - 1 :])
+    if padding_mode != "zeros":
+        x, pads = pad(x, pads, padding_mode), ((0, 0),) * dims
     if groups == 1 and math.prod(kernel) == 1 and not any(map(sum, pads)):
         # A matrix product: its gradient is 2 to 4 times as fast as that of the convolution on a CPU.
         x = x[(slice(None), *(slice(None, None, s) for s in strides))]
@@ -110,6 +116,11 @@ def _transpose_padding(
     padding: Padding, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """The padding of the convolution that is transposed, and by how much the result must grow to be `size * stride`."""
+    if isinstance(padding, str) and padding.upper() == "CAUSAL":
+        raise ValueError(
+            'conv_transpose: padding is "CAUSAL", which is that of a convolution; use padding=0 and crop the high end '
+            "of the output"
+        )
     if not (isinstance(padding, str) and padding.upper() == "SAME"):
         pads = resolve_padding(padding, kernel, kernel, strides, dilations, what="conv_transpose: padding")
         return pads, (0,) * len(kernel)

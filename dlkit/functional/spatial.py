@@ -45,7 +45,8 @@ def resolve_padding(
     """The pairs `(low, high)` of every spatial axis.
 
     `padding` is `"VALID"` (none), `"SAME"` (see `same_padding`), an int (both ends of every axis, as in torch), a
-    tuple of ints (both ends, one int an axis), or a tuple of pairs `(low, high)`, one an axis.
+    tuple of ints (both ends, one int an axis), or a tuple of pairs `(low, high)`, one an axis. `"CAUSAL"`, on a single
+    axis, is `((window - 1) * dilation, 0)`: output n sees nothing behind place `n * stride`.
 
     >>> resolve_padding("SAME", (8, 8), (3, 3), (2, 1), (1, 1))
     ((0, 1), (1, 1))
@@ -62,6 +63,8 @@ def resolve_padding(
             return ((0, 0),) * dims
         if name == "SAME":
             return tuple(map(same_padding, sizes, window, stride, dilation))
+        if name == "CAUSAL" and dims == 1:
+            return (((window[0] - 1) * dilation[0], 0),)
     else:
         axes = (padding,) * dims if isinstance(padding, int) else tuple(padding)
         pairs = tuple((axis, axis) if isinstance(axis, int) else tuple(axis) for axis in axes)
@@ -71,7 +74,7 @@ def resolve_padding(
             return tuple((low, high) for low, high in pairs)
     raise ValueError(
         f'{what} is {padding!r}; want "SAME", "VALID", an int, a tuple of {dims} ints, or a tuple of {dims} pairs '
-        "(low, high), none negative"
+        '(low, high), none negative; "CAUSAL" on a single axis'
     )
 
 

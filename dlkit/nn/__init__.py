@@ -20,8 +20,10 @@ from dlkit.nn.activations import (
 )
 from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.batch_norm import BatchNorm
+from dlkit.nn.bidirectional import Bidirectional, DeepRNN
 from dlkit.nn.cache import KeyValues, KVCache
 from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
+from dlkit.nn.conditional import ConditionalNorm, Film
 from dlkit.nn.conv import Conv
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
@@ -36,21 +38,27 @@ from dlkit.nn.dropout_family import (
 )
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
+from dlkit.nn.fold_norm import fold_batch_norm
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
 from dlkit.nn.graph import OnNodes
 from dlkit.nn.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
 from dlkit.nn.graph_pool import GraphNorm, GraphPool
+from dlkit.nn.gru import GRU
 from dlkit.nn.instance_norm import InstanceNorm
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
 from dlkit.nn.lora import LORA, LoRALinear, add_lora, lora, merge_lora, unmerge_lora
+from dlkit.nn.lstm import LSTM
+from dlkit.nn.masked_conv import MaskedConv
 from dlkit.nn.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
 from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
+from dlkit.nn.padding import Crop, Pad
 from dlkit.nn.parametrize import WeightNorm, WeightStandardized
+from dlkit.nn.patches import PatchEmbed
 from dlkit.nn.piecewise import (
     HardShrink,
     HardSigmoid,
@@ -65,40 +73,58 @@ from dlkit.nn.piecewise import (
 from dlkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlkit.nn.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 from dlkit.nn.presets import init_preset
+from dlkit.nn.recurrent import RNN
+from dlkit.nn.resize import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    ChannelShuffle,
+    PixelShuffle,
+    PixelUnshuffle,
+    Upsample,
+)
 from dlkit.nn.rewrite import map_layers
 from dlkit.nn.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.shapes import Flatten, Identity, Rescale, Reshape
 from dlkit.nn.spectral_norm import SpectralNorm
+from dlkit.nn.standardize import Standardize
 from dlkit.nn.stochastic_depth import DropPath
 from dlkit.nn.transformer import TransformerBlock, transformer_block
 
 __all__ = [
-    "EVAL",
-    "LORA",
+    "AdaptiveAvgPool",
+    "AdaptiveMaxPool",
     "Alibi",
     "AlphaDropout",
     "AvgPool",
     "BatchNorm",
+    "Bidirectional",
     "Celu",
     "Chain",
+    "ChannelShuffle",
+    "ConditionalNorm",
     "Conv",
     "ConvTranspose",
     "Crelu",
+    "Crop",
+    "DeepRNN",
     "DepthwiseConv",
     "DropBlock",
     "DropConnect",
     "DropPath",
     "Dropout",
+    "EVAL",
     "Elu",
     "Embedding",
     "FeatureAlphaDropout",
     "FeedForward",
+    "Film",
     "Flatten",
     "GATConv",
     "GATv2Conv",
     "GCNConv",
     "GINConv",
     "GINEConv",
+    "GRU",
     "GatedFeedForward",
     "GatedLinear",
     "GaussianDropout",
@@ -120,6 +146,8 @@ __all__ = [
     "InstanceNorm",
     "KVCache",
     "KeyValues",
+    "LORA",
+    "LSTM",
     "Layer",
     "LayerNorm",
     "LeakyRelu",
@@ -129,6 +157,7 @@ __all__ = [
     "LocalResponseNorm",
     "LogSigmoid",
     "LogSoftmax",
+    "MaskedConv",
     "MaxPool",
     "Maxout",
     "MessagePassing",
@@ -137,8 +166,13 @@ __all__ = [
     "MultiHeadAttention",
     "OnNodes",
     "PRelu",
+    "Pad",
+    "PatchEmbed",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "Pure",
     "RMSNorm",
+    "RNN",
     "Reglu",
     "RelativeBias",
     "Relu",
@@ -163,6 +197,7 @@ __all__ = [
     "SpectralNorm",
     "Squareplus",
     "Stack",
+    "Standardize",
     "Swiglu",
     "Swish",
     "Tanh",
@@ -170,10 +205,12 @@ __all__ = [
     "Threshold",
     "TransformerBlock",
     "UnitNorm",
+    "Upsample",
     "WeightNorm",
     "WeightStandardized",
     "add_lora",
     "child_state",
+    "fold_batch_norm",
     "fold_name",
     "functional",
     "init_preset",

@@ -33,8 +33,10 @@ class Conv(Pure[ConvParams]):
     `kernel` is an int, the same for all `dims` spatial axes, or a tuple, which then says how many there are (1 to 3).
     `stride` and `dilation` are an int or one a spatial axis. `padding` is "SAME", "VALID", or in numbers what torch
     means: an int, an int an axis, or a pair (low, high) an axis; at a stride above 1, "SAME" pads as XLA does, which is
-    not torch's `padding=kernel // 2`. With `groups`, each group of outputs sees its own slice of the inputs;
-    `groups=c_in` is a depthwise convolution.
+    not torch's `padding=kernel // 2`; "CAUSAL", in one dimension, is all in front, so that no output sees later inputs.
+    `padding_mode` says what is outside: "zeros", "reflect", "replicate" or "circular" (torch's argument; for others put
+    a `Pad` in front). With `groups`, each group of outputs sees its own slice of the inputs; `groups=c_in` is a
+    depthwise convolution.
 
     Parameters: `w` `[*kernel, c_in / groups, c_out]` (torch: `[c_out, c_in / groups, *kernel]`), `b` `[c_out]` unless
     `bias=False`. Weights start with variance `1 / fan_in`, `fan_in = prod(kernel) c_in / groups`, biases at 0, as in
@@ -61,6 +63,7 @@ class Conv(Pure[ConvParams]):
     groups: int = 1
     bias: bool = True
     dims: int = 2
+    padding_mode: str = "zeros"
     w_init: Initializer = lecun_normal()
     b_init: Initializer = Zeros()
 
@@ -69,6 +72,8 @@ class Conv(Pure[ConvParams]):
             raise ValueError(f"{describe(self)}: expected a kernel of 1, 2 or 3 sizes of at least 1")
         if self.groups < 1 or self.c_in % self.groups or self.c_out % self.groups:
             raise ValueError(f"{describe(self)}: expected groups that divide c_in={self.c_in} and c_out={self.c_out}")
+        if self.padding_mode not in (modes := ("zeros", "reflect", "replicate", "circular")):
+            raise ValueError(f"{describe(self)}: expected padding_mode to be one of {', '.join(map(repr, modes))}")
 
     @property
     def kernel_shape(self) -> tuple[int, ...]:
@@ -90,4 +95,5 @@ class Conv(Pure[ConvParams]):
             padding=self.padding,
             dilation=self.dilation,
             groups=self.groups,
+            padding_mode=self.padding_mode,
         )

@@ -14,19 +14,32 @@ from dlkit.nn.embedding import Embedding
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
 from dlkit.nn.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graph_conv import GCNConv, SAGEConv
+from dlkit.nn.gru import GRU
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.lora import LoRALinear
+from dlkit.nn.lstm import LSTM
+from dlkit.nn.masked_conv import MaskedConv
+from dlkit.nn.patches import PatchEmbed
+from dlkit.nn.recurrent import RNN
 from dlkit.nn.separable import DepthwiseConv, SeparableConv
 
 __all__ = ["init_preset"]
 
 L = TypeVar("L", bound=Layer)
-Fields = Mapping[str, inits.Initializer]
+Fields = Mapping[str, inits.Initializer | float]
 
 _TORCH_AFFINE: Fields = {"w_init": inits.torch_weight(), "b_init": inits.torch_bias()}
 _FLAX_AFFINE: Fields = {"w_init": inits.lecun_normal(), "b_init": inits.Zeros()}
+
+# Fans of one gate: both weights of torch have the bound 1/sqrt(d), where d is how many outputs an input reaches.
+_TORCH_RECURRENT: Fields = {
+    "w_init": inits.VarianceScaling(1 / 3, "fan_out", "uniform"),
+    "hidden_init": inits.VarianceScaling(1 / 3, "fan_out", "uniform"),
+    "b_init": inits.torch_bias(),
+}
+_FLAX_RECURRENT: Fields = {**_FLAX_AFFINE, "hidden_init": inits.Orthogonal()}
 
 # torch reads fan-in off the layout of the kernel, which for a transposed one is our fan-out.
 _TORCH_TRANSPOSED: Fields = {
@@ -50,6 +63,8 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Conv: _TORCH_AFFINE,
         ConvTranspose: _TORCH_TRANSPOSED,
         DepthwiseConv: _TORCH_AFFINE,
+        MaskedConv: _TORCH_AFFINE,
+        PatchEmbed: _TORCH_AFFINE,
         SeparableConv: _TORCH_AFFINE,
         Maxout: _TORCH_AFFINE,
         # One matrix [3 d, d] of q, k and v, drawn by Glorot: its bound is that of fans d and 3 d.
@@ -66,6 +81,9 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         FeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         GatedFeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         LoRALinear: {**_TORCH_AFFINE, "down_init": inits.torch_weight()},
+        RNN: _TORCH_RECURRENT,
+        GRU: _TORCH_RECURRENT,
+        LSTM: {**_TORCH_RECURRENT, "forget_bias": 0.0},
         Embedding: {"table_init": inits.Normal(1.0)},
         PRelu: {"slope_init": inits.Constant(0.25)},
     },
@@ -74,6 +92,8 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Conv: _FLAX_AFFINE,
         ConvTranspose: _flax_transposed,
         DepthwiseConv: _FLAX_AFFINE,
+        MaskedConv: _FLAX_AFFINE,
+        PatchEmbed: _FLAX_AFFINE,
         SeparableConv: _FLAX_AFFINE,
         Maxout: _FLAX_AFFINE,
         MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
@@ -85,6 +105,9 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         FeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedFeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         LoRALinear: {**_FLAX_AFFINE, "down_init": inits.he_uniform()},
+        RNN: _FLAX_RECURRENT,
+        GRU: _FLAX_RECURRENT,
+        LSTM: {**_FLAX_RECURRENT, "forget_bias": 0.0},
         Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
         PRelu: {"slope_init": inits.Constant(0.01)},
     },

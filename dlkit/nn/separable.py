@@ -25,8 +25,8 @@ class DepthwiseConv(Pure[ConvParams]):
         y[n, c multiplier + j] = b[..] + sum over k of  x[n stride + k dilation - low, c] w[k, 0, c multiplier + j]
 
     It is `Conv(c, c * multiplier, kernel, groups=c)`, parameters and their starting values included, and has the other
-    fields of `Conv`. `w` is `[*kernel, 1, c multiplier]` (torch: `[c multiplier, 1, *kernel]`; Keras: `[*kernel, c,
-    multiplier]`, in the same order), `b` `[c multiplier]`.
+    fields of `Conv` but `padding_mode` (put a `Pad` in front). `w` is `[*kernel, 1, c multiplier]` (torch: `[c
+    multiplier, 1, *kernel]`; Keras: `[*kernel, c, multiplier]`, in the same order), `b` `[c multiplier]`.
 
     >>> layer = DepthwiseConv(3, kernel=3, multiplier=2)
     >>> params = layer.init(jax.random.key(0))

@@ -15,6 +15,9 @@ from dlkit.nn import initializers as init
 
 # What the fields without a default are given, by class name, so that every class in the table has an instance.
 ARGUMENTS = {
+    "AdaptiveAvgPool": (2,), "AdaptiveMaxPool": ((None, 2),), "Upsample": (2,), "PixelShuffle": (2,),
+    "PixelUnshuffle": (2,), "ChannelShuffle": (2,), "Pad": (((1, 2), (0, 1)), "reflect"), "Crop": (1,),
+    "PatchEmbed": (3, 8, 4), "MaskedConv": (3, 6, 3, "A", 3),
     "ConvTranspose": (4, 6, 3), "DepthwiseConv": (4, 3), "SeparableConv": (4, 6, 3),
     "Linear": (3, 2), "Conv": (4, 6, 3), "MaxPool": (2,), "AvgPool": (2,), "Embedding": (5, 3), "BatchNorm": (4,),
     "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),
@@ -23,12 +26,14 @@ ARGUMENTS = {
     "MultiHeadAttention": (8, 2), "Alibi": (4,), "RelativeBias": (4,),
     "LearnedPositions": (8, 4), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
     "InstanceNorm": (4,), "LocalResponseNorm": (5,), "WeightNorm": (nn.Linear(3, 2),),
+    "Standardize": (3,), "Film": (3, 4), "ConditionalNorm": (nn.LayerNorm(4, affine=False), nn.Film(3, 4)),
     "SpectralNorm": (nn.Linear(3, 2),), "WeightStandardized": (nn.Conv(2, 3, 3),), "SpatialDropout": (0.2,),
     "AlphaDropout": (0.2,), "FeatureAlphaDropout": (0.2,), "GaussianDropout": (0.2,), "GaussianNoise": (0.2,),
     "DropBlock": (0.2,), "DropPath": (0.2,), "DropConnect": (nn.Linear(3, 2), 0.2),
     "GCNConv": (4, 3), "SAGEConv": (4, 3), "GATConv": (4, 3, 2), "GATv2Conv": (4, 3), "GraphNorm": (4,),
     "GINConv": (nn.Linear(4, 3),), "GINEConv": (nn.Linear(4, 3), nn.Linear(2, 4)), "OnNodes": (nn.Relu(),),
     "MessagePassing": (nn.Linear(8, 3), nn.Linear(7, 3)), "GraphNetwork": (nn.Linear(8, 3), None, nn.Linear(7, 3)),
+    "RNN": (3, 4), "GRU": (3, 4), "LSTM": (3, 4), "Bidirectional": (nn.GRU(3, 4),), "DeepRNN": (nn.LSTM(3, 4), 2),
     "Residual": (nn.Linear(3, 3),), "Chain": (nn.Linear(3, 2), nn.Relu()),
     "initializers.Constant": (0.5,), "initializers.Uniform": (-0.1, 0.2), "initializers.Normal": (0.02,),
     "initializers.TruncatedNormal": (0.02,), "initializers.Sparse": (0.1,),
