@@ -6,19 +6,20 @@ zeros on the way out.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax  # noqa: F401  (the doctest)
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.functional import Graph
+from dlkit.functional.propagate import Aggregate
 from dlkit.nn.checks import check_axis, check_float, describe
 from dlkit.nn.combinators import _Combinator
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 
-__all__ = ["OnNodes", "masked", "need_edges", "real_graph", "with_nodes"]
+__all__ = ["OnNodes", "check_aggregate", "masked", "need_edges", "real_graph", "with_nodes"]
 
 
 def _check_graph(layer: Layer, x: Any) -> None:
@@ -27,6 +28,11 @@ def _check_graph(layer: Layer, x: Any) -> None:
             f"{describe(layer)} got x of type {type(x).__name__}: expected a Graph; make one with "
             f"Graph.from_edges(senders, receivers, nodes)"
         )
+
+
+def check_aggregate(layer: Layer, how: str) -> None:
+    if how not in get_args(Aggregate):
+        raise ValueError(f"{describe(layer)}: expected one of {', '.join(map(repr, get_args(Aggregate)))}, got {how!r}")
 
 
 def masked(x: Any, mask: Array) -> Array:

@@ -13,7 +13,7 @@ from dlkit.functional import Graph
 from dlkit.functional.propagate import Aggregate
 from dlkit.nn.checks import check_axis, check_float, describe
 from dlkit.nn.combinators import _Combinator
-from dlkit.nn.graph import need_edges, real_graph, with_nodes
+from dlkit.nn.graph import check_aggregate, need_edges, real_graph, with_nodes
 from dlkit.nn.initializers import Initializer, Zeros, glorot_uniform
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.linear import LinearParams, init_affine
@@ -106,6 +106,9 @@ class SAGEConv(Pure[SAGEConvParams]):
     bias: bool = True
     w_init: Initializer = glorot_uniform()
     b_init: Initializer = Zeros()
+
+    def __post_init__(self) -> None:
+        check_aggregate(self, self.aggregate)
 
     def init(self, key: Any) -> SAGEConvParams:
         shape = (self.d_in, self.d_out)

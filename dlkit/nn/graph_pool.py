@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dlkit import functional
 from dlkit.functional import Graph
 from dlkit.functional.propagate import Aggregate
-from dlkit.nn.graph import real_graph, with_nodes
+from dlkit.nn.graph import check_aggregate, real_graph, with_nodes
 from dlkit.nn.initializers import Initializer, Ones, Zeros
 from dlkit.nn.layer import Pure
 from dlkit.nn.mode import fold_name
@@ -36,6 +36,9 @@ class GraphPool(Pure[Any]):
     """
 
     how: Aggregate = "sum"
+
+    def __post_init__(self) -> None:
+        check_aggregate(self, self.how)
 
     def __call__(self, params: Any, x: Graph) -> Float[Array, "G d"]:
         graph = real_graph(self, x)

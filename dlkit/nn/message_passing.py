@@ -11,7 +11,7 @@ from dlkit import functional
 from dlkit.functional import Graph
 from dlkit.functional.propagate import Aggregate
 from dlkit.nn.combinators import _Combinator
-from dlkit.nn.graph import masked, real_graph, with_nodes
+from dlkit.nn.graph import check_aggregate, masked, real_graph, with_nodes
 from dlkit.nn.layer import Layer, child_state
 from dlkit.nn.mode import Mode
 
@@ -44,6 +44,9 @@ class MessagePassing(_Combinator):
     message: Layer
     update: Layer
     aggregate: Aggregate = "sum"
+
+    def __post_init__(self) -> None:
+        check_aggregate(self, self.aggregate)
 
     def apply(self, params: Any, state: Any, x: Graph, mode: Mode) -> tuple[Graph, Any]:
         graph = real_graph(self, x, edges=True)
@@ -82,6 +85,9 @@ class GraphNetwork(_Combinator):
     node: Layer | None = None
     context: Layer | None = None
     aggregate: Aggregate = "sum"
+
+    def __post_init__(self) -> None:
+        check_aggregate(self, self.aggregate)
 
     def apply(self, params: Any, state: Any, x: Graph, mode: Mode) -> tuple[Graph, Any]:
         graph = real_graph(self, x, edges=True)
