@@ -37,6 +37,15 @@ from dlkit.functional.graph import Graph, batch_graphs, pad_graph, size_bucket, 
 from dlkit.functional.graph_edges import add_self_loops, to_undirected
 from dlkit.functional.linear import embedding, linear, one_hot
 from dlkit.functional.masks import causal_mask, combine_masks, padding_mask, segment_mask, sliding_window_mask
+from dlkit.functional.memory import (
+    content_address,
+    interpolate_address,
+    read_memory,
+    sharpen_address,
+    shift_address,
+    write_memory,
+)
+from dlkit.functional.moe import GroupedKind, RouterStats, moe, route
 from dlkit.functional.norms import (
     batch_norm_stats,
     group_norm,
@@ -72,6 +81,8 @@ from dlkit.functional.positions import (
 )
 from dlkit.functional.precision import wide_dtype
 from dlkit.functional.propagate import aggregate, gcn_propagate
+from dlkit.functional.quantize import nearest, perplexity, quantize
+from dlkit.functional.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps
 from dlkit.functional.resize import resize
 from dlkit.functional.segments import (
     degree,
@@ -89,7 +100,9 @@ from dlkit.functional.spatial import Padding, resolve_padding, same_padding, win
 __all__ = [
     "AttentionKind",
     "Graph",
+    "GroupedKind",
     "Padding",
+    "RouterStats",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "adaptive_windows",
@@ -107,6 +120,7 @@ __all__ = [
     "celu",
     "channel_shuffle",
     "combine_masks",
+    "content_address",
     "conv",
     "conv_transpose",
     "crelu",
@@ -127,6 +141,7 @@ __all__ = [
     "global_max_pool",
     "glu",
     "group_norm",
+    "gru_step",
     "gumbel_softmax",
     "hard_shrink",
     "hard_sigmoid",
@@ -134,6 +149,7 @@ __all__ = [
     "hard_tanh",
     "identity",
     "instance_norm",
+    "interpolate_address",
     "keep_mask",
     "layer_norm",
     "leaky_relu",
@@ -143,19 +159,25 @@ __all__ = [
     "log_sigmoid",
     "log_softmax",
     "logsumexp",
+    "lstm_step",
     "max_pool",
     "maxout",
     "mish",
+    "moe",
+    "nearest",
     "normalize",
     "one_hot",
     "pad",
     "pad_graph",
     "padding_mask",
     "patchify",
+    "perplexity",
     "pixel_shuffle",
     "pixel_unshuffle",
     "power_iteration",
     "prelu",
+    "quantize",
+    "read_memory",
     "reglu",
     "relative_buckets",
     "relu",
@@ -163,9 +185,12 @@ __all__ = [
     "resize",
     "resolve_padding",
     "rms_norm",
+    "rnn_step",
     "rope",
     "rope_frequencies",
+    "route",
     "same_padding",
+    "scan_cell",
     "segment_mask",
     "segment_max",
     "segment_mean",
@@ -173,6 +198,8 @@ __all__ = [
     "segment_softmax",
     "segment_sum",
     "selu",
+    "sharpen_address",
+    "shift_address",
     "sigmoid",
     "silu",
     "sinusoidal",
@@ -198,8 +225,10 @@ __all__ = [
     "unfold",
     "unit_norm",
     "unpatchify",
+    "valid_steps",
     "weight_norm",
     "weight_standardize",
     "wide_dtype",
     "window_output_size",
+    "write_memory",
 ]

@@ -25,6 +25,7 @@ from dlkit.nn.cache import KeyValues, KVCache
 from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
 from dlkit.nn.conditional import ConditionalNorm, Film
 from dlkit.nn.conv import Conv
+from dlkit.nn.conv_blocks import BasicBlock, Bottleneck, ConvNeXtBlock, InvertedResidual
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.dropout_family import (
@@ -37,6 +38,7 @@ from dlkit.nn.dropout_family import (
     SpatialDropout,
 )
 from dlkit.nn.embedding import Embedding
+from dlkit.nn.excite import LayerScale, SqueezeExcite
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
 from dlkit.nn.fold_norm import fold_batch_norm
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
@@ -55,7 +57,9 @@ from dlkit.nn.lstm import LSTM
 from dlkit.nn.masked_conv import MaskedConv
 from dlkit.nn.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
+from dlkit.nn.moe import MoE, moe_loss
 from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
+from dlkit.nn.ntm import NTM
 from dlkit.nn.padding import Crop, Pad
 from dlkit.nn.parametrize import WeightNorm, WeightStandardized
 from dlkit.nn.patches import PatchEmbed
@@ -73,6 +77,7 @@ from dlkit.nn.piecewise import (
 from dlkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
 from dlkit.nn.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 from dlkit.nn.presets import init_preset
+from dlkit.nn.quantizer import Quantized, VectorQuantizer, VectorQuantizerEMA
 from dlkit.nn.recurrent import RNN
 from dlkit.nn.resize import (
     AdaptiveAvgPool,
@@ -96,13 +101,16 @@ __all__ = [
     "Alibi",
     "AlphaDropout",
     "AvgPool",
+    "BasicBlock",
     "BatchNorm",
     "Bidirectional",
+    "Bottleneck",
     "Celu",
     "Chain",
     "ChannelShuffle",
     "ConditionalNorm",
     "Conv",
+    "ConvNeXtBlock",
     "ConvTranspose",
     "Crelu",
     "Crop",
@@ -144,12 +152,14 @@ __all__ = [
     "HardTanh",
     "Identity",
     "InstanceNorm",
+    "InvertedResidual",
     "KVCache",
     "KeyValues",
     "LORA",
     "LSTM",
     "Layer",
     "LayerNorm",
+    "LayerScale",
     "LeakyRelu",
     "LearnedPositions",
     "Linear",
@@ -162,8 +172,10 @@ __all__ = [
     "Maxout",
     "MessagePassing",
     "Mish",
+    "MoE",
     "Mode",
     "MultiHeadAttention",
+    "NTM",
     "OnNodes",
     "PRelu",
     "Pad",
@@ -171,6 +183,7 @@ __all__ = [
     "PixelShuffle",
     "PixelUnshuffle",
     "Pure",
+    "Quantized",
     "RMSNorm",
     "RNN",
     "Reglu",
@@ -196,6 +209,7 @@ __all__ = [
     "SpatialDropout",
     "SpectralNorm",
     "Squareplus",
+    "SqueezeExcite",
     "Stack",
     "Standardize",
     "Swiglu",
@@ -206,6 +220,8 @@ __all__ = [
     "TransformerBlock",
     "UnitNorm",
     "Upsample",
+    "VectorQuantizer",
+    "VectorQuantizerEMA",
     "WeightNorm",
     "WeightStandardized",
     "add_lora",
@@ -219,6 +235,7 @@ __all__ = [
     "lora",
     "map_layers",
     "merge_lora",
+    "moe_loss",
     "training",
     "transformer_block",
     "unmerge_lora",

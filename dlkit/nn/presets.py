@@ -19,6 +19,7 @@ from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.lora import LoRALinear
+from dlkit.nn.moe import MoE
 from dlkit.nn.lstm import LSTM
 from dlkit.nn.masked_conv import MaskedConv
 from dlkit.nn.patches import PatchEmbed
@@ -81,6 +82,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         FeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         GatedFeedForward: {**_TORCH_AFFINE, "out_init": inits.torch_weight()},
         LoRALinear: {**_TORCH_AFFINE, "down_init": inits.torch_weight()},
+        MoE: {"w_init": inits.torch_weight()},
         RNN: _TORCH_RECURRENT,
         GRU: _TORCH_RECURRENT,
         LSTM: {**_TORCH_RECURRENT, "forget_bias": 0.0},
@@ -105,6 +107,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         FeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedFeedForward: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         LoRALinear: {**_FLAX_AFFINE, "down_init": inits.he_uniform()},
+        MoE: {"w_init": inits.lecun_normal()},
         RNN: _FLAX_RECURRENT,
         GRU: _FLAX_RECURRENT,
         LSTM: {**_FLAX_RECURRENT, "forget_bias": 0.0},

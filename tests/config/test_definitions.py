@@ -22,7 +22,7 @@ ARGUMENTS = {
     "Linear": (3, 2), "Conv": (4, 6, 3), "MaxPool": (2,), "AvgPool": (2,), "Embedding": (5, 3), "BatchNorm": (4,),
     "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),
     "Threshold": (0.5, -1.0), "Maxout": (4, 3), "FeedForward": (4, 8), "GatedFeedForward": (4, 8),
-    "LoRALinear": (4, 3), "TransformerBlock": (nn.Linear(2, 2), nn.Linear(2, 2), nn.LayerNorm(2), nn.LayerNorm(2)),
+    "LoRALinear": (4, 3), "MoE": (4, 8, 2), "TransformerBlock": (nn.Linear(2, 2), nn.Linear(2, 2), nn.LayerNorm(2), nn.LayerNorm(2)),
     "MultiHeadAttention": (8, 2), "Alibi": (4,), "RelativeBias": (4,),
     "LearnedPositions": (8, 4), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
     "InstanceNorm": (4,), "LocalResponseNorm": (5,), "WeightNorm": (nn.Linear(3, 2),),
