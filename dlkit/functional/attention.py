@@ -3,15 +3,18 @@
 import math
 from typing import Any, Literal, TypeAlias
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dlkit.functional import attention_dense
+from dlkit.functional import attention_blockwise, attention_cudnn, attention_dense
 from dlkit.functional.dropout import PRNGKey, keep_mask
 from dlkit.functional.heads import Heads, Seen, merge_heads, split_heads
 from dlkit.functional.precision import wide_dtype
 
 __all__ = ["AttentionKind", "attention", "attention_weights"]
+
+_SMALL = 128 * 128  # on a CPU, the number of weights a head from which blocks are faster
 
 AttentionKind: TypeAlias = Literal["dense", "blockwise", "cudnn"]
 
@@ -77,12 +80,34 @@ def attention(
         raise ValueError(f"attention: rate is {rate}; it is the probability of dropping a weight, want 0 <= rate <= 1")
     if implementation not in (None, "dense", "blockwise", "cudnn"):
         raise ValueError(f"attention: implementation is {implementation!r}; want 'dense', 'blockwise', 'cudnn' or None")
-    keep = None
-    if key is not None and rate > 0:
-        shape = (*heads.q.shape[:4], heads.k.shape[2])
-        keep = keep_mask(key, shape, rate).astype(wide_dtype(q.dtype)) / max(1 - rate, 1e-30)
-    y = attention_dense.attend(heads, seen, bias, scale=scale, softcap=softcap, keep=keep)
+    drops = rate > 0 and key is not None
+    if implementation is None:
+        implementation = _fastest(heads, softcap, drops)
+    if implementation == "dense":
+        keep = None
+        if rate > 0 and key is not None:
+            shape = (*heads.q.shape[:4], heads.k.shape[2])
+            keep = keep_mask(key, shape, rate).astype(wide_dtype(q.dtype)) / max(1 - rate, 1e-30)
+        y = attention_dense.attend(heads, seen, bias, scale=scale, softcap=softcap, keep=keep)
+    elif drops:
+        raise ValueError(
+            f"attention: implementation is {implementation!r}, which drops no weights; want 'dense' or None"
+        )
+    elif implementation == "blockwise":
+        y = attention_blockwise.attend(heads, seen, bias, scale=scale, softcap=softcap)
+    else:
+        y = attention_cudnn.attend(heads, seen, bias, scale=scale, softcap=softcap)
     return merge_heads(y, q.shape[:-3])
+
+
+def _fastest(heads: Heads, softcap: float | None, drops: bool) -> AttentionKind:
+    """By shape and backend, as measured: see benchmarks/RESULTS.md."""
+    if drops:
+        return "dense"
+    if jax.default_backend() == "gpu":
+        return "dense" if attention_cudnn.why_not(heads, softcap) else "cudnn"
+    t, s = heads.q.shape[3], heads.k.shape[2]
+    return "blockwise" if jax.default_backend() == "cpu" and t > 1 and t * s >= _SMALL else "dense"
 
 
 def attention_weights(
