@@ -36,6 +36,7 @@ from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
 from dlkit.functional.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
 from dlkit.functional.graph_edges import add_self_loops, to_undirected
 from dlkit.functional.linear import embedding, linear, one_hot
+from dlkit.functional.linear_recurrence import linear_recurrence
 from dlkit.functional.masks import causal_mask, combine_masks, padding_mask, segment_mask, sliding_window_mask
 from dlkit.functional.memory import (
     content_address,
@@ -155,6 +156,7 @@ __all__ = [
     "leaky_relu",
     "linear",
     "linear_rates",
+    "linear_recurrence",
     "local_response_norm",
     "log_sigmoid",
     "log_softmax",

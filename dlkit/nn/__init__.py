@@ -26,6 +26,7 @@ from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
 from dlkit.nn.conditional import ConditionalNorm, Film
 from dlkit.nn.conv import Conv
 from dlkit.nn.conv_blocks import BasicBlock, Bottleneck, ConvNeXtBlock, InvertedResidual
+from dlkit.nn.conv_lstm import ConvLSTM
 from dlkit.nn.conv_transpose import ConvTranspose
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.dropout_family import (
@@ -51,6 +52,7 @@ from dlkit.nn.instance_norm import InstanceNorm
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
+from dlkit.nn.linear_recurrence import LRU
 from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
 from dlkit.nn.lora import LORA, LoRALinear, add_lora, lora, merge_lora, unmerge_lora
 from dlkit.nn.lstm import LSTM
@@ -96,6 +98,13 @@ from dlkit.nn.stochastic_depth import DropPath
 from dlkit.nn.transformer import TransformerBlock, transformer_block
 
 __all__ = [
+    "EVAL",
+    "GRU",
+    "LORA",
+    "LRU",
+    "LSTM",
+    "NTM",
+    "RNN",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
     "Alibi",
@@ -110,6 +119,7 @@ __all__ = [
     "ChannelShuffle",
     "ConditionalNorm",
     "Conv",
+    "ConvLSTM",
     "ConvNeXtBlock",
     "ConvTranspose",
     "Crelu",
@@ -120,7 +130,6 @@ __all__ = [
     "DropConnect",
     "DropPath",
     "Dropout",
-    "EVAL",
     "Elu",
     "Embedding",
     "FeatureAlphaDropout",
@@ -132,7 +141,6 @@ __all__ = [
     "GCNConv",
     "GINConv",
     "GINEConv",
-    "GRU",
     "GatedFeedForward",
     "GatedLinear",
     "GaussianDropout",
@@ -155,8 +163,6 @@ __all__ = [
     "InvertedResidual",
     "KVCache",
     "KeyValues",
-    "LORA",
-    "LSTM",
     "Layer",
     "LayerNorm",
     "LayerScale",
@@ -175,7 +181,6 @@ __all__ = [
     "MoE",
     "Mode",
     "MultiHeadAttention",
-    "NTM",
     "OnNodes",
     "PRelu",
     "Pad",
@@ -185,7 +190,6 @@ __all__ = [
     "Pure",
     "Quantized",
     "RMSNorm",
-    "RNN",
     "Reglu",
     "RelativeBias",
     "Relu",

@@ -1,7 +1,7 @@
 """Layers made of layers: one after another, the same block many times, around a shortcut."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -208,17 +208,20 @@ class Stack(_Combinator):
         rates = None
         if self.drop_path and mode.train:
             rates = jnp.asarray(functional.linear_rates(self.drop_path, self.depth), jnp.float32)
-        # Inside a scan XLA cannot merge the recomputation with the first computation, so no barrier is needed.
-        if self.remat == "full":
-            step = jax.checkpoint(step, prevent_cse=not self.scan)
-        elif self.remat == "dots":
-            policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
-            step = jax.checkpoint(step, prevent_cse=not self.scan, policy=policy)
         each = (params, state, mode.split(self.depth), rates)
         if self.scan:
-            return jax.lax.scan(step, x, each, length=self.depth)
+            return jax.lax.scan(self._rematerialized(step), x, each, length=self.depth)
         after = []
         for i in range(self.depth):
-            x, held = step(x, jax.tree.map(lambda leaf: leaf[i], each))  # noqa: B023
+            # The i-th slices are taken inside, so that they are recomputed too and not kept beside the parameters.
+            nth = self._rematerialized(lambda x, each: step(x, jax.tree.map(lambda leaf: leaf[i], each)))  # noqa: B023
+            x, held = nth(x, each)
             after.append(held)
         return x, jax.tree.map(lambda *held: jnp.stack(held), *after)
+
+    def _rematerialized(self, step: Callable[..., Any]) -> Callable[..., Any]:
+        # Inside a scan XLA cannot merge the recomputation with the first computation, so no barrier is needed.
+        if self.remat == "none":
+            return step
+        policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if self.remat == "dots" else None
+        return jax.checkpoint(step, prevent_cse=not self.scan, policy=policy)

@@ -27,6 +27,8 @@ ARGUMENTS = {
     "LearnedPositions": (8, 4), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
     "InstanceNorm": (4,), "LocalResponseNorm": (5,), "WeightNorm": (nn.Linear(3, 2),),
     "Standardize": (3,), "Film": (3, 4), "ConditionalNorm": (nn.LayerNorm(4, affine=False), nn.Film(3, 4)),
+    "SqueezeExcite": (4, 2), "LayerScale": (4,), "BasicBlock": (4, 8), "Bottleneck": (4, 8), "ConvNeXtBlock": (4,),
+    "InvertedResidual": (4, 8), "VectorQuantizer": (8, 2), "VectorQuantizerEMA": (8, 2),
     "SpectralNorm": (nn.Linear(3, 2),), "WeightStandardized": (nn.Conv(2, 3, 3),), "SpatialDropout": (0.2,),
     "AlphaDropout": (0.2,), "FeatureAlphaDropout": (0.2,), "GaussianDropout": (0.2,), "GaussianNoise": (0.2,),
     "DropBlock": (0.2,), "DropPath": (0.2,), "DropConnect": (nn.Linear(3, 2), 0.2),

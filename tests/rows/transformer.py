@@ -26,6 +26,8 @@ BLOCK = (
     | under("norm2", NORM)
 )
 CROSS = under("cross", ATTENTION | {"k/w": (8, 16), "v/w": (8, 16)}) | under("norm_cross", NORM)
+EXPERTS = {"down/w": (4, 8, 16), "router/w": (16, 4), "up/w": (4, 16, 8)}
+STATS = {"balance": (), "dropped": (), "load": (4,), "z": ()}
 # A bias of the keys adds the same number to all scores of a query.
 UNUSED = {"unused": ("**/k/b",)}
 
@@ -48,5 +50,18 @@ ROWS: list[Row] = [
         SEQUENCES,
         BLOCK | CROSS,
         options={"unused": ("**/k/b",), "inputs": {"memory": jnp.asarray(normal(3, 4, 8))}},
+    ),
+    Row(
+        nn.MoE(16, 8, experts=4),
+        BATCH,
+        EXPERTS | {"gate/w": (4, 16, 8)},
+        STATS,
+    ),
+    Row(
+        nn.MoE(16, 8, experts=4, top_k=1, gated=False, activation=nn.Relu(), capacity_factor=1.0),
+        normal(4, 4, 16),
+        EXPERTS,
+        STATS,
+        {"batched": False},  # the examples share the experts' room
     ),
 ]
