@@ -35,9 +35,13 @@ def map_layers(fn: Callable[[str, Layer], Layer], model: L) -> L:
 
 
 def _mapped(fn: Callable[[str, Layer], Layer], layer: Any, path: str) -> Any:
-    transparent = "" in layer.children()  # a Stack, whose parameters are those of its block
+    own = layer.children().get("")  # a Stack's block, say, whose parameters are those of the stack
+    transparent, parts = own is not None, layer.parts()
+    if own is not None and all(own is not part for part in parts.values()):
+        new = _mapped(fn, own, path)  # a layer that stands for the one it builds
+        return fn(path, layer) if new is own else new
     changes: dict[str, Any] = {}
-    for name, part in layer.parts().items():
+    for name, part in parts.items():
         inside = path if transparent else f"{path}/{name}".lstrip("/")
         if isinstance(part, Layer):
             new: Any = _mapped(fn, part, inside)

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from dlkit import nn, tree
+from dlkit.config import from_data, to_data
 
 KEY, OTHER = jax.random.key(0), jax.random.key(1)
 
@@ -108,6 +109,30 @@ def test_the_gradient_of_the_adapters_alone():
     assert not square & {a.shape for a in out}
 
 
+def test_attention_is_adapted_and_still_generates():
+    """Queries and values of every block of a scanned stack: equal when merged, whole or token by token."""
+    base = nn.Stack(nn.transformer_block(8, 2, 16, kv_heads=1, causal=True, gated=True), 2)
+    model = nn.lora(base, ("attention/[qv]", "mlp/*"), rank=2)
+    assert from_data(to_data(model)) == model
+    params = nn.add_lora(model, base.init(KEY), OTHER)
+    adapters = tree.select(params, nn.LORA)
+    assert {path.rpartition("/")[0] for path in adapters} == {
+        *("attention/q", "attention/v", "mlp/gate", "mlp/up", "mlp/down")
+    }
+    assert params["attention"]["v"]["lora_up"].shape == (2, 2, 4)
+    params = tree.map_with_path(lambda path, a: a + 0.1 if path.endswith("lora_up") else a, params)
+    plain, merged = nn.merge_lora(model, params)
+    assert plain == base
+    x = jax.random.normal(jax.random.key(2), (2, 3, 8))
+    want, _ = jax.jit(base.apply)(merged, None, x, nn.EVAL)
+    got, _ = jax.jit(model.apply)(params, None, x, nn.EVAL)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    cache, step = model.init_cache(2, 3), jax.jit(model.apply)
+    for t in range(3):
+        y, cache = step(params, cache, x[:, t : t + 1], nn.EVAL)
+        np.testing.assert_allclose(y, want[:, t : t + 1], atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_values_and_gradients_are_flaxs(dtype):
     """flax has no factor: ours is 1 without alpha. float32 1e-5, float64 1e-12."""
@@ -135,6 +160,34 @@ def test_values_and_gradients_are_flaxs(dtype):
         for path, leaf in tree.flatten(got).items():
             bound = {"float32": 1e-5, "float64": 1e-12}[dtype]
             np.testing.assert_allclose(leaf, tree.flatten(want)[path], rtol=bound, atol=bound, err_msg=path)
+
+
+def test_a_layer_that_builds_others_becomes_what_it_builds():
+    """Its parameters are those of what it builds, so nothing else changes."""
+
+    @dataclass(frozen=True)
+    class Twice(nn.Layer):
+        d: int
+
+        def build(self):
+            return nn.Chain(nn.Linear(self.d, self.d), nn.Linear(self.d, self.d))
+
+        def children(self):
+            return {"": self.build()}
+
+        def init(self, key):
+            return self.build().init(key)
+
+        def apply(self, params, state, x, mode):
+            return self.build().apply(params, state, x, mode)
+
+    base = nn.Residual(Twice(3))
+    model = nn.lora(base, "body/linear2", rank=1)
+    assert model == nn.Residual(nn.Chain(linear1=nn.Linear(3, 3), linear2=nn.LoRALinear(3, 3, rank=1)))
+    params = nn.add_lora(model, base.init(KEY), OTHER)
+    x = jnp.ones((2, 3))
+    assert np.array_equal(model.apply(params, None, x, nn.EVAL)[0], base.apply(base.init(KEY), None, x, nn.EVAL)[0])
+    assert nn.map_layers(lambda path, layer: layer, base) is base
 
 
 def test_nothing_matches():
