@@ -39,20 +39,16 @@ class PadShortcut(nn.Pure[Any]):
         return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(before, self.c_out - self.c_in - before)])
 
 
-def block(c_in: int, c_out: int, stride: int = 1) -> nn.Chain:
+def block(c_in: int, c_out: int, stride: int = 1) -> nn.BasicBlock:
     """relu(shortcut(x) + bn(conv(relu(bn(conv(x)))))), `[B, H, W, c_in]` to `[B, H / stride, W / stride, c_out]`.
 
-    Parameters: `9 c_in c_out + 9 c_out^2 + 4 c_out`.
+    `nn.BasicBlock` with the shortcut of option A. Parameters: `9 c_in c_out + 9 c_out^2 + 4 c_out`.
 
-    >>> block(16, 16).names
-    ('residual', 'relu')
+    >>> block(16, 16)
+    BasicBlock(c_in=16, c_out=16)
     """
-    body = nn.Chain(
-        conv1=_conv(c_in, c_out, stride), norm1=nn.BatchNorm(c_out), relu=nn.Relu(),
-        conv2=_conv(c_out, c_out), norm2=nn.BatchNorm(c_out),
-    )  # fmt: skip
     shortcut = None if (stride, c_in) == (1, c_out) else PadShortcut(c_in, c_out, stride)
-    return nn.Chain(residual=nn.Residual(body, shortcut), relu=nn.Relu())
+    return nn.BasicBlock(c_in, c_out, stride, shortcut)
 
 
 def resnet20(classes: int = 10) -> nn.Chain:

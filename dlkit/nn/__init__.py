@@ -38,6 +38,7 @@ from dlkit.nn.dropout_family import (
     GaussianNoise,
     SpatialDropout,
 )
+from dlkit.nn.einsum import Einsum, Highway
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.excite import LayerScale, SqueezeExcite
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
@@ -130,6 +131,7 @@ __all__ = [
     "DropConnect",
     "DropPath",
     "Dropout",
+    "Einsum",
     "Elu",
     "Embedding",
     "FeatureAlphaDropout",
@@ -158,6 +160,7 @@ __all__ = [
     "HardSigmoid",
     "HardSwish",
     "HardTanh",
+    "Highway",
     "Identity",
     "InstanceNorm",
     "InvertedResidual",

@@ -9,8 +9,11 @@ from dlkit.nn import initializers as inits
 from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.combinators import Chain
 from dlkit.nn.conv import Conv
+from dlkit.nn.conv_lstm import ConvLSTM
 from dlkit.nn.conv_transpose import ConvTranspose
+from dlkit.nn.einsum import Einsum
 from dlkit.nn.embedding import Embedding
+from dlkit.nn.excite import SqueezeExcite
 from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
 from dlkit.nn.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graph_conv import GCNConv, SAGEConv
@@ -19,10 +22,11 @@ from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.lora import LoRALinear
-from dlkit.nn.moe import MoE
 from dlkit.nn.lstm import LSTM
 from dlkit.nn.masked_conv import MaskedConv
+from dlkit.nn.moe import MoE
 from dlkit.nn.patches import PatchEmbed
+from dlkit.nn.recipe import Recipe
 from dlkit.nn.recurrent import RNN
 from dlkit.nn.separable import DepthwiseConv, SeparableConv
 
@@ -75,6 +79,8 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
             "b_init": inits.Zeros(),
         },
         GatedLinear: _TORCH_AFFINE,
+        Einsum: _TORCH_AFFINE,
+        SqueezeExcite: _TORCH_AFFINE,
         GCNConv: _TORCH_AFFINE,
         SAGEConv: _TORCH_AFFINE,
         GATConv: _TORCH_AFFINE,
@@ -86,6 +92,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         RNN: _TORCH_RECURRENT,
         GRU: _TORCH_RECURRENT,
         LSTM: {**_TORCH_RECURRENT, "forget_bias": 0.0},
+        ConvLSTM: {**_TORCH_AFFINE, "hidden_init": inits.torch_weight(), "forget_bias": 0.0},
         Embedding: {"table_init": inits.Normal(1.0)},
         PRelu: {"slope_init": inits.Constant(0.25)},
     },
@@ -100,6 +107,8 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Maxout: _FLAX_AFFINE,
         MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedLinear: _FLAX_AFFINE,
+        Einsum: _FLAX_AFFINE,
+        SqueezeExcite: _FLAX_AFFINE,
         GCNConv: _FLAX_AFFINE,
         SAGEConv: _FLAX_AFFINE,
         GATConv: _FLAX_AFFINE,
@@ -111,6 +120,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         RNN: _FLAX_RECURRENT,
         GRU: _FLAX_RECURRENT,
         LSTM: {**_FLAX_RECURRENT, "forget_bias": 0.0},
+        ConvLSTM: {**_FLAX_AFFINE, "hidden_init": inits.lecun_normal(), "forget_bias": 0.0},
         Embedding: {"table_init": inits.VarianceScaling(1.0, "fan_in", "normal")},
         PRelu: {"slope_init": inits.Constant(0.01)},
     },
@@ -144,6 +154,9 @@ def _replaced(value: Any, table: Mapping[type[Layer], Fields | Callable[[Any], F
         return tuple(_replaced(v, table) for v in value)
     if not isinstance(value, Layer):
         return value
+    if isinstance(value, Recipe):
+        # What it builds has the same parameters, and shows the initializers of every layer inside.
+        return _replaced(value.build(), table)
     if isinstance(value, Chain):
         # Its constructor takes layers by name, so the fields cannot be replaced one by one.
         return type(value)(**{name: _replaced(child, table) for name, child in value.children().items()})

@@ -56,8 +56,8 @@ class Standardize(Layer[Any, StandardizeState]):
         `data` is an array `[..., d]`, or an iterable of arrays, such as batches of a set that does not fit in memory;
         batches of a loader, with `x` and `weight`, count their rows of weight 0 not at all. One pass, in float64,
         batches merged by the formula of Chan et al., so that the order and size of batches do not matter. A column
-        that is constant gets std 1, and becomes 0, as in sklearn. The state is float32, or float64 for float64 data where JAX
-        has it.
+        that is constant gets std 1, and becomes 0, as in sklearn. The state is float32, or float64 for float64 data
+        where JAX has it.
 
         >>> layer = Standardize(1)
         >>> whole = layer.fit(np.array([[1.0], [2.0], [6.0]], np.float32))
