@@ -80,4 +80,17 @@ ROWS = [
         {"gcnconv1/b": (8,), "gcnconv1/w": (16, 8), "head/b": (2,), "head/w": (8, 2)},
         options=OPTIONS,
     ),
+    Row(
+        nn.NTM(16, 8, hidden=12, slots=6, width=5),
+        normal(2, 4, 16),
+        {
+            "controller/hidden/w": (12, 48),
+            "controller/input/b": (48,),
+            "controller/input/w": (21, 48),
+            "heads/b": (32,),
+            "heads/w": (12, 32),
+            "output/b": (8,),
+            "output/w": (17, 8),
+        },
+    ),
 ]
