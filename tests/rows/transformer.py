@@ -64,4 +64,10 @@ ROWS: list[Row] = [
         STATS,
         {"batched": False},  # the examples share the experts' room
     ),
+    Row(nn.Einsum("...d,dhk->...hk", (16, 2, 5), bias="hk"), SEQUENCES, {"b": (2, 5), "w": (16, 2, 5)}),
+    Row(
+        nn.Highway(nn.Chain(nn.Linear(16, 16), nn.Relu()), nn.Linear(16, 16)),
+        BATCH,
+        linear("body/linear1", 16, 16) | linear("gate", 16, 16),
+    ),
 ]
