@@ -46,7 +46,7 @@ from dlkit.functional.memory import (
     shift_address,
     write_memory,
 )
-from dlkit.functional.moe import GroupedKind, RouterStats, moe, route
+from dlkit.functional.moe import RouterStats, moe, route
 from dlkit.functional.norms import (
     batch_norm_stats,
     group_norm,
@@ -101,7 +101,6 @@ from dlkit.functional.spatial import Padding, resolve_padding, same_padding, win
 __all__ = [
     "AttentionKind",
     "Graph",
-    "GroupedKind",
     "Padding",
     "RouterStats",
     "adaptive_avg_pool",

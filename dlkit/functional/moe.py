@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dlkit.functional.precision import wide_dtype
 
-__all__ = ["GroupedKind", "RouterStats", "moe", "route"]
+__all__ = ["RouterStats", "moe", "route"]
 
 Dot: TypeAlias = Callable[[Array, Array], Array]
 GroupedKind: TypeAlias = Literal["blocks", "ragged"]
