@@ -122,7 +122,7 @@ class DeepRNN(Layer[Any, Any]):
         first: Any = self.layer
         found: list[Any] = []
         for _ in range(self.depth):
-            layer = replace(first, d_in=found[-1].d_out) if found else first
+            layer = replace(first, d_in=found[-1].d_out) if found and found[-1].d_out != first.d_in else first
             found.append(Bidirectional(layer) if self.bidirectional else layer)
         return tuple(found)
 

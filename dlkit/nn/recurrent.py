@@ -80,9 +80,10 @@ class Recurrent(Layer[Any, Any]):
             valid = valid_steps(checked_lengths(self, lengths, tuple(lead)).reshape(rows), size)
             given = clear_padding(given, valid)
         sizes = self.carry_sizes()
-        held = self.init_cache(rows, size, x.dtype) if state is None else state
-        for name, width in sizes.items():
-            check_carry(self, held.get(name), name, (rows, width), x)
+        fresh = self.init_cache(rows, size, x.dtype)
+        held = fresh if state is None else state
+        for name in sizes:
+            check_carry(self, held.get(name), name, fresh[name], x)
         y, carry = self.run(params, tuple(held[name] for name in sizes), given, valid, reverse)
         if valid is not None:
             y = where_valid(valid, y, jnp.zeros_like(y))
@@ -100,14 +101,18 @@ def checked_lengths(layer: Any, lengths: Any, lead: tuple[int, ...]) -> Array:
     return lengths
 
 
-def check_carry(layer: Any, held: Any, name: str, shape: tuple[int, ...], x: Array) -> None:
-    if held is None or held.shape != shape:
+def check_carry(layer: Any, held: Any, name: str, like: Array, x: Array) -> None:
+    if held is None or held.shape != like.shape:
         raise ValueError(
             f"{describe(layer)} got x of shape {x.shape} and a carry whose {name!r} is "
-            f"{'missing' if held is None else held.shape}: expected shape {shape}; start from "
-            f"init_cache({shape[0]}, length, x.dtype)"
+            f"{'missing' if held is None else f'of shape {held.shape}'}: expected shape {like.shape}; start from "
+            f"init_cache({like.shape[0]}, length, x.dtype)"
         )
-    check_float(layer, held, x, name=f"state[{name!r}]", because="it is multiplied by weights")
+    if held.dtype != like.dtype:
+        raise TypeError(
+            f"{describe(layer)} got x of dtype {x.dtype} and a carry whose {name!r} is {held.dtype}: expected "
+            f"{like.dtype}; start from init_cache({like.shape[0]}, length, x.dtype)"
+        )
 
 
 def init_gates(

@@ -34,6 +34,18 @@ ROWS: list[Row] = [
         options={"scale": (0.02, 10.0)},
     ),
     Row(
+        nn.ConvLSTM(2, 3, (3,)),
+        normal(2, 3, 4, 2),
+        {"input/w": (3, 2, 12), "input/b": (12,), "hidden/w": (3, 3, 12)},
+        options={"scale": (0.02, 10.0)},
+    ),
+    Row(
+        nn.LRU(5, 4),
+        SEQUENCE,
+        {"nu": (4,), "theta": (4,), "gamma": (4,), "input/w": (5, 8), "output/w": (8, 5), "skip": (5,)},
+        options=LENGTHS,
+    ),
+    Row(
         nn.Bidirectional(nn.GRU(5, 6)),
         SEQUENCE,
         under("forward", weights(3)) | under("backward", weights(3)),
