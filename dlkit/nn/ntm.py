@@ -15,7 +15,7 @@ from dlkit.nn.layer import Layer
 from dlkit.nn.linear import Linear
 from dlkit.nn.lstm import LSTM
 from dlkit.nn.mode import Mode, fold_name
-from dlkit.nn.recurrent import check_carry, checked_lengths
+from dlkit.nn.recurrent import checked_lengths
 
 __all__ = ["NTM"]
 
@@ -50,7 +50,7 @@ class NTM(Layer[Any, Any]):
     Raises:
       ValueError: sizes below 1; shifts further than around; x without a time axis or not of `d_in` features; lengths or
         a carry that do not fit x.
-      TypeError: x is not floating point, or not of the dtype of the weights or of the carry.
+      TypeError: x is not floating point, or not of the dtype of the weights.
 
     References: Graves, Wayne and Danihelka, Neural Turing machines, 2014, arXiv:1410.5401; Collier and Beel,
     Implementing neural Turing machines, 2018, arXiv:1807.08518.
@@ -131,8 +131,7 @@ class NTM(Layer[Any, Any]):
         rows = math.prod(lead)
         carry = self.init_cache(rows, size, x.dtype)
         if state is not None:
-            for name, leaf in carry.items():
-                check_carry(self, state.get(name), name, leaf.shape, x)
+            _check_carry(self, state, carry, x)
             carry = {name: state[name] for name in carry}
         xs = jnp.swapaxes(x.reshape(rows, size, self.d_in), 0, 1)
         valid = None
@@ -185,3 +184,14 @@ class NTM(Layer[Any, Any]):
         address = functional.interpolate_address(content, before, functional.sigmoid(raw[..., m + 1]))
         address = functional.shift_address(address, functional.softmax(raw[..., m + 3 :]))
         return functional.sharpen_address(address, power)
+
+
+def _check_carry(layer: NTM, state: Any, fresh: Any, x: Array) -> None:
+    for name, want in fresh.items():
+        held = state.get(name)
+        if held is None or held.shape != want.shape or held.dtype != want.dtype:
+            got = "missing" if held is None else f"{held.dtype} of shape {held.shape}"
+            raise ValueError(
+                f"{describe(layer)} got x of shape {x.shape} and a carry whose {name!r} is {got}: expected "
+                f"{want.dtype} of shape {want.shape}; start from init_cache({want.shape[0]}, length, x.dtype)"
+            )

@@ -164,7 +164,8 @@ def test_padding_changes_nothing_whatever_it_holds(name):
         assert np.isfinite(y).all()
         np.testing.assert_allclose(on_real(y), want["y"], rtol=0, atol=1e-6 * max(1, np.abs(want["y"]).max()))
         for path, grad in tree.flatten(dp).items():
-            bound = 1e-6 * max(1, np.abs(want[f"d{path}"]).max())
+            # The sums over rows are longer by zeros, so they round in another order.
+            bound = 1e-5 * max(1, np.abs(want[f"d{path}"]).max())
             np.testing.assert_allclose(grad, want[f"d{path}"], rtol=0, atol=bound, err_msg=path)
     if not isinstance(layer, nn.GraphPool | nn.GraphNetwork):
         assert not np.asarray(y[n:]).any()
