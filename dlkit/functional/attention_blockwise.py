@@ -26,8 +26,8 @@ from dlkit.functional.precision import wide_dtype
 
 __all__ = ["attend"]
 
-_ROWS = 256  # queries and keys of a block, at most
-_TILE = 2**17  # weights of a block, over the heads that are computed together
+_ROWS = 512  # queries and keys of a block, at most: enough for XLA to share each operation among cores
+_TILE = 2**18  # weights of a block, over the heads that are computed together: about what a cache holds
 
 
 class _Plan(NamedTuple):
@@ -83,10 +83,10 @@ def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softca
 def _block(n: int) -> int:
     """Blocks of about one size, that waste little of the last one.
 
-    >>> _block(1024), _block(300), _block(5)
-    (256, 152, 8)
+    >>> _block(2048), _block(512), _block(300), _block(5)
+    (512, 256, 152, 8)
     """
-    count = max(-(-n // _ROWS), 1)
+    count = -(-n // _ROWS) if n > _ROWS else max(-(-2 * n // _ROWS), 1)  # two at 512: causal leaves a quarter out
     return max(-(-n // (8 * count)) * 8, 8)
 
 

@@ -162,13 +162,13 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
         else:
             k, v = memory if isinstance(memory, KeyValues) else self.remember(params, memory)
         if isinstance(self.position, Rope):
-            q, k = (self.position(params["position"], a, positions=positions) for a in (q, k))
+            q, k = (self.position(params.get("position", {}), a, positions=positions) for a in (q, k))
         offset, keys = None, positions
         if state is not None:
             offset, state = state.length, state.append(k, v)
             k, v, keys = state.k, state.v, jnp.arange(state.k.shape[1], dtype=jnp.int32)
         if isinstance(self.position, Alibi | RelativeBias):
-            bias = _with_position(self.position, params["position"], bias, positions, keys)
+            bias = _with_position(self.position, params.get("position", {}), bias, positions, keys)
         y = functional.attention(
             q,
             k,
