@@ -3,11 +3,10 @@
 import math
 from collections.abc import Sequence
 
-import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
 from dlkit.functional.conv_cpu import convolve
+from dlkit.functional.conv_transpose_cpu import convolve_transposed
 from dlkit.functional.linear import add_bias, linear
 from dlkit.functional.padding import pad
 from dlkit.functional.spatial import Padding, resolve_padding, spread, window_output_size
@@ -15,10 +14,6 @@ from dlkit.functional.spatial import Padding, resolve_padding, spread, window_ou
 __all__ = ["conv", "conv_transpose"]
 
 _AXES = {1: "W", 2: "HW", 3: "DHW"}
-
-
-def _numbers(dims: int) -> tuple[str, str, str]:
-    return f"N{_AXES[dims]}C", f"{_AXES[dims]}IO", f"N{_AXES[dims]}C"
 
 
 def _spatial_dims(who: str, x: Array, w: Array) -> int:
@@ -168,7 +163,7 @@ def conv_transpose(
     Reference: Dumoulin and Visin, A guide to convolution arithmetic for deep learning, 2016.
     """
     dims = _spatial_dims("conv_transpose", x, w)
-    kernel, (per_group, c_in) = w.shape[:dims], w.shape[dims:]
+    kernel, c_in = w.shape[:dims], w.shape[-1]
     _check_groups("conv_transpose", groups, c_in, "input")
     _check_channels("conv_transpose", x, w, groups, c_in, dims)
     strides = spread("conv_transpose: stride", stride, dims)
@@ -189,16 +184,6 @@ def conv_transpose(
             f"conv_transpose: x is {list(x.shape)} and the output would have the spatial sizes {out}; "
             f"padding {pads} takes away all of it"
         )
-    flipped = jnp.flip(w, range(dims)).reshape(*kernel, per_group, groups, c_in // groups)
-    flipped = jnp.moveaxis(flipped, -1, dims).swapaxes(-1, -2)
-    y = lax.conv_general_dilated(
-        x.reshape(math.prod(lead), *x.shape[-dims - 1 :]),
-        flipped.reshape(*kernel, c_in // groups, groups * per_group),
-        (1,) * dims,
-        ends,
-        lhs_dilation=strides,
-        rhs_dilation=dilations,
-        dimension_numbers=_numbers(dims),
-        feature_group_count=groups,
-    )
+    x = x.reshape(math.prod(lead), *x.shape[-dims - 1 :])
+    y = convolve_transposed(x, w, strides, tuple(ends), dilations, groups)
     return add_bias("conv_transpose", y, b).reshape(*lead, *y.shape[1:])

@@ -24,6 +24,7 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
+from dlkit.functional.depthwise_cpu import convolve_depthwise
 from dlkit.functional.precision import wide_dtype
 
 __all__ = ["convolve"]
@@ -45,7 +46,10 @@ def convolve(
     Array([2., 3., 2.], dtype=float32)
     """
     how = (tuple(strides), tuple(pads), tuple(dilations))
-    if groups > 1 or x.size == 0 or w.size == 0 or math.prod(w.shape[:-2]) > _PLACES:
+    few = x.size > 0 and w.size > 0 and math.prod(w.shape[:-2]) <= _PLACES
+    if few and groups > 1 and groups == x.shape[-1] and jnp.issubdtype(x.dtype, jnp.floating):
+        return convolve_depthwise(x, w, *how)
+    if groups > 1 or not few:
         return _plain(x, w, *how, groups=groups)
     return _convolve(x, w, *how)
 
