@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import jax.numpy as jnp  # noqa: F401  (the doctests)
 from jaxtyping import Array, Float
 
 from dlkit.functional.conv_cpu import convolve
