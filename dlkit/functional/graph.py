@@ -213,7 +213,7 @@ def unbatch_graphs(graph: Graph) -> list[Graph]:
     [[1], [1]]
     """
     held = _unpadded(graph)
-    n, e = np.cumsum([0, *held.n_node]), np.cumsum([0, *held.n_edge])
+    n, e = (np.cumsum([0, *counts], dtype=np.int32) for counts in (held.n_node, held.n_edge))
     graphs = []
     for i in range(len(held.n_node)):
         own = {"nodes": slice(n[i], n[i + 1]), "n_node": slice(i, i + 1), "n_edge": slice(i, i + 1)}

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlkit import functional
+from dlkit.functional import Graph
 from dlkit.nn.checks import describe, shape_of
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.mode import EVAL, Mode
@@ -118,6 +119,8 @@ class Chain(_Combinator):
 class Residual(_Combinator):
     """`y = shortcut(x) + body(x)`; without a shortcut, `y = x + body(x)` (He et al. 2015, arXiv:1512.03385).
 
+    Where the branches give a `Graph`, the features of their nodes are added, and the rest is that of the body.
+
     Raises:
       ValueError: the two branches give different shapes.
     """
@@ -135,12 +138,18 @@ class Residual(_Combinator):
             x, after = _run(self.shortcut, params["shortcut"], held, x, mode, "shortcut")
             if after is not None:
                 remembered["shortcut"] = after
-        if x.shape != y.shape:
-            raise ValueError(
-                f"Residual cannot add branches of shapes {x.shape} (shortcut) and {y.shape} (body): "
-                f"give it a shortcut that maps the one onto the other"
-            )
-        return x + y, remembered or None
+        if isinstance(x, Graph) and isinstance(y, Graph):
+            return y._replace(nodes=_added(x.nodes, y.nodes)), remembered or None
+        return _added(x, y), remembered or None
+
+
+def _added(x: Any, y: Any) -> Any:
+    if x.shape != y.shape:
+        raise ValueError(
+            f"Residual cannot add branches of shapes {x.shape} (shortcut) and {y.shape} (body): "
+            f"give it a shortcut that maps the one onto the other"
+        )
+    return x + y
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ __all__ = ["GraphNorm", "GraphNormParams", "GraphPool"]
 class GraphPool(Pure[Any]):
     """The sum, mean, max or min over the nodes of each graph: `Graph` to an array `[G, d]`; 0 for graphs of padding.
 
-    torch_geometric: `global_add_pool`, `global_mean_pool`, `global_max_pool`.
+    torch_geometric: `global_add_pool`, `global_mean_pool`, `global_max_pool`. With a graph without edges for each set,
+    `Chain(OnNodes(phi), GraphPool("sum"), rho)` is Deep Sets (Zaheer et al. 2017, arXiv:1703.06114).
 
     >>> graph = Graph.from_edges([0, 1], [1, 0], jnp.array([[1.0, 2.0], [3.0, 0.0]]))
     >>> GraphPool("max")({}, graph).tolist()

@@ -77,6 +77,16 @@ def test_buckets_waste_less_than_a_third(n):
     assert F.size_bucket(size) == size
 
 
+def test_indices_stay_int32(x64):
+    rng = np.random.default_rng(1)
+    batch = F.batch_graphs([random_graph(rng, 4, 6), random_graph(rng, 3, 4)])
+    for held in (batch, F.pad_graph(batch), F.to_undirected(batch), F.add_self_loops(batch), *F.unbatch_graphs(batch)):
+        for name in ("senders", "receivers", "n_node", "n_edge"):
+            assert getattr(held, name).dtype == jnp.int32, name
+        assert held.nodes.dtype == jnp.float32
+        assert held.graph_ids.dtype == held.edge_graph_ids.dtype == jnp.int32
+
+
 def test_both_directions_and_loops_keep_graphs_apart():
     rng = np.random.default_rng(1)
     graphs = [random_graph(rng, 4, 6), random_graph(rng, 3, 4)]

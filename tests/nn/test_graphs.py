@@ -242,6 +242,25 @@ def test_a_model_on_graphs_of_atoms():
     np.testing.assert_array_equal(y[0], y[1])
 
 
+def test_shortcuts_and_stacks_of_blocks():
+    graph = pad_graph(graphs(np.float32))
+    block = nn.Residual(nn.Chain(nn.GCNConv(5, 5), nn.OnNodes(nn.Tanh())))
+    stack = nn.Stack(block, 3)
+    params = stack.init(jax.random.key(0))
+    x = graph
+    for i in range(3):
+        inner = block(jax.tree.map(lambda w: w[i], params), x)  # noqa: B023
+        gcn = nn.GCNConv(5, 5)(jax.tree.map(lambda w: w[i], params["body"]["gcnconv1"]), x)  # noqa: B023
+        np.testing.assert_allclose(inner.nodes, x.nodes + jnp.tanh(gcn.nodes), rtol=0, atol=1e-6)
+        x = inner
+    y, _ = jax.jit(stack.apply)(params, None, graph, nn.EVAL)
+    np.testing.assert_allclose(y.nodes, x.nodes, rtol=0, atol=1e-6)
+    assert not np.asarray(y.nodes)[8:].any()
+    wider = nn.Residual(nn.GCNConv(5, 4))
+    with pytest.raises(ValueError, match="give it a shortcut"):
+        wider(wider.init(jax.random.key(0)), graph)
+
+
 @pytest.mark.parametrize(
     ("layer", "change", "error", "words"),
     [
