@@ -22,6 +22,7 @@ from dlkit.functional.activations import (
 )
 from dlkit.functional.adaptive import adaptive_avg_pool, adaptive_max_pool, adaptive_windows
 from dlkit.functional.attention import AttentionKind, attention, attention_weights
+from dlkit.functional.attention_additive import additive_weights
 from dlkit.functional.conv import conv, conv_transpose
 from dlkit.functional.dropout import dropout, keep_mask
 from dlkit.functional.dropout_family import (
@@ -35,6 +36,7 @@ from dlkit.functional.dropout_family import (
 from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
 from dlkit.functional.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
 from dlkit.functional.graph_edges import add_self_loops, to_undirected
+from dlkit.functional.grid import affine_grid, grid_sample
 from dlkit.functional.linear import embedding, linear, one_hot
 from dlkit.functional.linear_recurrence import linear_recurrence
 from dlkit.functional.masks import causal_mask, combine_masks, padding_mask, segment_mask, sliding_window_mask
@@ -107,6 +109,8 @@ __all__ = [
     "adaptive_max_pool",
     "adaptive_windows",
     "add_self_loops",
+    "additive_weights",
+    "affine_grid",
     "aggregate",
     "alibi_bias",
     "alibi_slopes",
@@ -140,6 +144,7 @@ __all__ = [
     "global_avg_pool",
     "global_max_pool",
     "glu",
+    "grid_sample",
     "group_norm",
     "gru_step",
     "gumbel_softmax",
