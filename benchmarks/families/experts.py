@@ -1,4 +1,4 @@
-"""A dropless mixture of 8 gated experts, 2 a token. None of the JAX libraries here has one: the obvious form instead."""
+"""A dropless mixture of 8 gated experts, 2 a token. The JAX libraries here have none: the obvious form, instead."""
 
 from collections.abc import Iterator
 from typing import Any
