@@ -77,9 +77,9 @@ class GruCell:
         assert a is not None
         z, to_r, to_z, to_n, to_s = slopes
         (h,) = carry
-        d = h.shape[-1]
-        gates = to_r * (a[:, :d] + s[:, :d]) + to_z * (a[:, d : 2 * d] + s[:, d : 2 * d])
-        return (z * h + gates + to_n * a[:, 2 * d :] + to_s * s[:, 2 * d :],)
+        # The transpose of a split is one concatenation, that of slices a sum of padded arrays.
+        (a_r, a_z, a_n), (s_r, s_z, s_n) = jnp.split(a, 3, axis=1), jnp.split(s, 3, axis=1)
+        return (z * h + to_r * (a_r + s_r) + to_z * (a_z + s_z) + to_n * a_n + to_s * s_n,)
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class LstmCell:
 
     def tangent(self, slopes: Any, carry: Carry, a: Array | None, s: Array) -> Carry:
         i, f, g, o, out, keep = slopes
-        d = s.shape[-1] // 4
-        c = keep * carry[1] + i * s[:, :d] + f * s[:, d : 2 * d] + g * s[:, 2 * d : 3 * d]
-        return out * c + o * s[:, 3 * d :], c
+        s_i, s_f, s_g, s_o = jnp.split(s, 4, axis=1)
+        c = keep * carry[1] + i * s_i + f * s_f + g * s_g
+        return out * c + o * s_o, c
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
