@@ -18,6 +18,7 @@ from dlkit.nn.activations import (
     Tanh,
     TanhShrink,
 )
+from dlkit.nn.additive_attention import AdditiveAttention
 from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.batch_norm import BatchNorm
 from dlkit.nn.bidirectional import Bidirectional, DeepRNN
@@ -108,6 +109,7 @@ __all__ = [
     "RNN",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
+    "AdditiveAttention",
     "Alibi",
     "AlphaDropout",
     "AvgPool",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dlkit.nn import initializers as inits
+from dlkit.nn.additive_attention import AdditiveAttention
 from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.combinators import Chain
 from dlkit.nn.conv import Conv
@@ -72,6 +73,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         PatchEmbed: _TORCH_AFFINE,
         SeparableConv: _TORCH_AFFINE,
         Maxout: _TORCH_AFFINE,
+        AdditiveAttention: _TORCH_AFFINE,
         # One matrix [3 d, d] of q, k and v, drawn by Glorot: its bound is that of fans d and 3 d.
         MultiHeadAttention: {
             "w_init": inits.VarianceScaling(0.5, "fan_avg", "uniform"),
@@ -105,6 +107,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         PatchEmbed: _FLAX_AFFINE,
         SeparableConv: _FLAX_AFFINE,
         Maxout: _FLAX_AFFINE,
+        AdditiveAttention: _FLAX_AFFINE,
         MultiHeadAttention: {**_FLAX_AFFINE, "out_init": inits.lecun_normal()},
         GatedLinear: _FLAX_AFFINE,
         Einsum: _FLAX_AFFINE,

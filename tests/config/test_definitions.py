@@ -23,7 +23,7 @@ ARGUMENTS = {
     "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),
     "Threshold": (0.5, -1.0), "Maxout": (4, 3), "FeedForward": (4, 8), "GatedFeedForward": (4, 8),
     "LoRALinear": (4, 3), "MoE": (4, 8, 2), "Einsum": ("...d,dh->...h", (3, 2)), "Highway": (nn.Linear(2, 2), nn.Linear(2, 2)), "TransformerBlock": (nn.Linear(2, 2), nn.Linear(2, 2), nn.LayerNorm(2), nn.LayerNorm(2)),
-    "MultiHeadAttention": (8, 2), "Alibi": (4,), "RelativeBias": (4,),
+    "MultiHeadAttention": (8, 2), "AdditiveAttention": (4, 6, 8), "Alibi": (4,), "RelativeBias": (4,),
     "LearnedPositions": (8, 4), "GatedLinear": (4, 3), "Stack": (nn.Linear(3, 3), 2),
     "InstanceNorm": (4,), "LocalResponseNorm": (5,), "WeightNorm": (nn.Linear(3, 2),),
     "Standardize": (3,), "Film": (3, 4), "ConditionalNorm": (nn.LayerNorm(4, affine=False), nn.Film(3, 4)),

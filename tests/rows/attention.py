@@ -44,6 +44,12 @@ ROWS: list[Row] = [
         TREE | {"k/w": (8, 16), "v/w": (8, 16)},
         options={"unused": ("k/b",), "inputs": {"memory": jnp.asarray(normal(3, 5, 8))}},
     ),
+    Row(
+        nn.AdditiveAttention(16, 8, 12),
+        SEQUENCES,
+        {"k/b": (12,), "k/w": (8, 12), "q/w": (16, 12), "score/w": (12, 1)},
+        options={"inputs": {"memory": jnp.asarray(normal(3, 5, 8))}},
+    ),
     Row(nn.Rope(interleaved=True, scaling="ntk", factor=2.0), normal(2, 5, 2, 8)),
     Row(nn.Alibi(3), np.arange(4, dtype=np.int32)[None], options={"scale": (0.01, 10.0)}),
     Row(
