@@ -36,6 +36,8 @@ CASES = {
     "cubic": (2, "cubic", False, (4, 9), None),
     "cubic_scale": (2, "cubic", False, None, (1.7, 3)),
     "cubic_corners": (2, "cubic", True, (12, 2), None),
+    "linear_3d_whole": (3, "linear", False, None, (2, 3, 1)),
+    "cubic_whole": (2, "cubic", False, (21, 10), None),
     "area": (2, "area", False, (3, 8), None),
 }
 
