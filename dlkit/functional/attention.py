@@ -59,7 +59,9 @@ def attention(
 
     `implementation`: `"dense"` makes all T x S weights; `"blockwise"` never does, its memory is linear in T, and its
     backward pass computes them again; `"cudnn"` is the fused kernel of a GPU (half precision; needs no `softcap`, no
-    dropout). None chooses by shape and backend.
+    dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and without dropout.
+    Blocks have reverse mode, and forward mode over it (Hessian-vector products), but no forward mode alone (`jax.jvp`,
+    `jacfwd`): ask for `"dense"` there.
 
     >>> q, k, v = jnp.ones((2, 3, 4, 8)), jnp.ones((2, 5, 2, 8)), jnp.ones((2, 5, 2, 8))
     >>> attention(q, k, v, causal=True).shape
@@ -101,7 +103,7 @@ def attention(
 
 
 def _fastest(heads: Heads, softcap: float | None, drops: bool) -> AttentionKind:
-    """By shape and backend, as measured: see benchmarks/RESULTS.md."""
+    """By shape and backend."""
     if drops:
         return "dense"
     if jax.default_backend() == "gpu":
