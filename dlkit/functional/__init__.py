@@ -20,10 +20,15 @@ from dlkit.functional.activations import (
     tanh,
     tanh_shrink,
 )
-from dlkit.functional.adaptive import adaptive_avg_pool, adaptive_max_pool, adaptive_windows
-from dlkit.functional.attention import AttentionKind, attention, attention_weights
-from dlkit.functional.attention_additive import additive_weights
-from dlkit.functional.conv import conv, conv_transpose
+from dlkit.functional.convolution.adaptive import adaptive_avg_pool, adaptive_max_pool, adaptive_windows
+from dlkit.functional.convolution.conv import conv, conv_transpose
+from dlkit.functional.convolution.grid import affine_grid, grid_sample
+from dlkit.functional.convolution.padding import crop, pad
+from dlkit.functional.convolution.patches import fold, patchify, unfold, unpatchify
+from dlkit.functional.convolution.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
+from dlkit.functional.convolution.resize import resize
+from dlkit.functional.convolution.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from dlkit.functional.convolution.spatial import Padding, resolve_padding, same_padding, window_output_size
 from dlkit.functional.dropout import dropout, keep_mask
 from dlkit.functional.dropout_family import (
     alpha_dropout,
@@ -34,22 +39,20 @@ from dlkit.functional.dropout_family import (
     linear_rates,
 )
 from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
-from dlkit.functional.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
-from dlkit.functional.graph_edges import add_self_loops, to_undirected
-from dlkit.functional.grid import affine_grid, grid_sample
-from dlkit.functional.linear import embedding, linear, one_hot
-from dlkit.functional.linear_recurrence import linear_recurrence
-from dlkit.functional.masks import causal_mask, combine_masks, padding_mask, segment_mask, sliding_window_mask
-from dlkit.functional.memory import (
-    content_address,
-    interpolate_address,
-    read_memory,
-    sharpen_address,
-    shift_address,
-    write_memory,
+from dlkit.functional.graphs.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
+from dlkit.functional.graphs.graph_edges import add_self_loops, to_undirected
+from dlkit.functional.graphs.propagate import aggregate, gcn_propagate
+from dlkit.functional.graphs.segments import (
+    degree,
+    segment_max,
+    segment_mean,
+    segment_min,
+    segment_softmax,
+    segment_sum,
+    take_rows,
 )
-from dlkit.functional.moe import RouterStats, moe, route
-from dlkit.functional.norms import (
+from dlkit.functional.linear import embedding, linear, one_hot
+from dlkit.functional.normalization.norms import (
     batch_norm_stats,
     group_norm,
     layer_norm,
@@ -57,10 +60,8 @@ from dlkit.functional.norms import (
     rms_norm,
     statistics_count,
 )
-from dlkit.functional.norms_local import instance_norm, local_response_norm, unit_norm
-from dlkit.functional.norms_weights import power_iteration, spectral_norm, weight_norm, weight_standardize
-from dlkit.functional.padding import crop, pad
-from dlkit.functional.patches import fold, patchify, unfold, unpatchify
+from dlkit.functional.normalization.norms_local import instance_norm, local_response_norm, unit_norm
+from dlkit.functional.normalization.norms_weights import power_iteration, spectral_norm, weight_norm, weight_standardize
 from dlkit.functional.piecewise import (
     hard_shrink,
     hard_sigmoid,
@@ -73,8 +74,30 @@ from dlkit.functional.piecewise import (
     soft_shrink,
     threshold,
 )
-from dlkit.functional.pooling import avg_pool, global_avg_pool, global_max_pool, max_pool
-from dlkit.functional.positions import (
+from dlkit.functional.precision import wide_dtype
+from dlkit.functional.quantize import nearest, perplexity, quantize
+from dlkit.functional.recurrence.linear_recurrence import linear_recurrence
+from dlkit.functional.recurrence.memory import (
+    content_address,
+    interpolate_address,
+    read_memory,
+    sharpen_address,
+    shift_address,
+    write_memory,
+)
+from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps
+from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
+from dlkit.functional.transformer.attention import AttentionKind, attention, attention_weights
+from dlkit.functional.transformer.attention_additive import additive_weights
+from dlkit.functional.transformer.masks import (
+    causal_mask,
+    combine_masks,
+    padding_mask,
+    segment_mask,
+    sliding_window_mask,
+)
+from dlkit.functional.transformer.moe import RouterStats, moe, route
+from dlkit.functional.transformer.positions import (
     alibi_bias,
     alibi_slopes,
     relative_buckets,
@@ -82,23 +105,6 @@ from dlkit.functional.positions import (
     rope_frequencies,
     sinusoidal,
 )
-from dlkit.functional.precision import wide_dtype
-from dlkit.functional.propagate import aggregate, gcn_propagate
-from dlkit.functional.quantize import nearest, perplexity, quantize
-from dlkit.functional.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps
-from dlkit.functional.resize import resize
-from dlkit.functional.segments import (
-    degree,
-    segment_max,
-    segment_mean,
-    segment_min,
-    segment_softmax,
-    segment_sum,
-    take_rows,
-)
-from dlkit.functional.shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
-from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
-from dlkit.functional.spatial import Padding, resolve_padding, same_padding, window_output_size
 
 __all__ = [
     "AttentionKind",

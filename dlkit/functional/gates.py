@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from dlkit.functional.activations import gelu
-from dlkit.functional.pooling import first_max
+from dlkit.functional.convolution.pooling import first_max
 
 __all__ = ["crelu", "geglu", "glu", "maxout", "reglu", "swiglu"]
 

@@ -18,17 +18,24 @@ from dlkit.nn.activations import (
     Tanh,
     TanhShrink,
 )
-from dlkit.nn.additive_attention import AdditiveAttention
-from dlkit.nn.attention import MultiHeadAttention
-from dlkit.nn.batch_norm import BatchNorm
-from dlkit.nn.bidirectional import Bidirectional, DeepRNN
-from dlkit.nn.cache import KeyValues, KVCache
 from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
-from dlkit.nn.conditional import ConditionalNorm, Film
-from dlkit.nn.conv import Conv
-from dlkit.nn.conv_blocks import BasicBlock, Bottleneck, ConvNeXtBlock, InvertedResidual
-from dlkit.nn.conv_lstm import ConvLSTM
-from dlkit.nn.conv_transpose import ConvTranspose
+from dlkit.nn.convolution.conv import Conv
+from dlkit.nn.convolution.conv_blocks import BasicBlock, Bottleneck, ConvNeXtBlock, InvertedResidual
+from dlkit.nn.convolution.conv_transpose import ConvTranspose
+from dlkit.nn.convolution.excite import LayerScale, SqueezeExcite
+from dlkit.nn.convolution.masked_conv import MaskedConv
+from dlkit.nn.convolution.padding import Crop, Pad
+from dlkit.nn.convolution.patches import PatchEmbed
+from dlkit.nn.convolution.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
+from dlkit.nn.convolution.resize import (
+    AdaptiveAvgPool,
+    AdaptiveMaxPool,
+    ChannelShuffle,
+    PixelShuffle,
+    PixelUnshuffle,
+    Upsample,
+)
+from dlkit.nn.convolution.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.dropout_family import (
     AlphaDropout,
@@ -41,32 +48,26 @@ from dlkit.nn.dropout_family import (
 )
 from dlkit.nn.einsum import Einsum, Highway
 from dlkit.nn.embedding import Embedding
-from dlkit.nn.excite import LayerScale, SqueezeExcite
-from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
-from dlkit.nn.fold_norm import fold_batch_norm
 from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmin, Sparsemax, Swiglu
-from dlkit.nn.graph import OnNodes
-from dlkit.nn.graph_attention import GATConv, GATv2Conv
-from dlkit.nn.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
-from dlkit.nn.graph_pool import GraphNorm, GraphPool
-from dlkit.nn.gru import GRU
-from dlkit.nn.instance_norm import InstanceNorm
+from dlkit.nn.graphs.graph import OnNodes
+from dlkit.nn.graphs.graph_attention import GATConv, GATv2Conv
+from dlkit.nn.graphs.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
+from dlkit.nn.graphs.graph_pool import GraphNorm, GraphPool
+from dlkit.nn.graphs.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
-from dlkit.nn.linear_recurrence import LRU
-from dlkit.nn.local_response import LocalResponseNorm, UnitNorm
 from dlkit.nn.lora import LORA, LoRALinear, add_lora, lora, merge_lora, unmerge_lora
-from dlkit.nn.lstm import LSTM
-from dlkit.nn.masked_conv import MaskedConv
-from dlkit.nn.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.mode import EVAL, Mode, fold_name, training
-from dlkit.nn.moe import MoE, moe_loss
-from dlkit.nn.norms import GroupNorm, LayerNorm, RMSNorm
-from dlkit.nn.ntm import NTM
-from dlkit.nn.padding import Crop, Pad
-from dlkit.nn.parametrize import WeightNorm, WeightStandardized
-from dlkit.nn.patches import PatchEmbed
+from dlkit.nn.normalization.batch_norm import BatchNorm
+from dlkit.nn.normalization.conditional import ConditionalNorm, Film
+from dlkit.nn.normalization.fold_norm import fold_batch_norm
+from dlkit.nn.normalization.instance_norm import InstanceNorm
+from dlkit.nn.normalization.local_response import LocalResponseNorm, UnitNorm
+from dlkit.nn.normalization.norms import GroupNorm, LayerNorm, RMSNorm
+from dlkit.nn.normalization.parametrize import WeightNorm, WeightStandardized
+from dlkit.nn.normalization.spectral_norm import SpectralNorm
+from dlkit.nn.normalization.standardize import Standardize
 from dlkit.nn.piecewise import (
     HardShrink,
     HardSigmoid,
@@ -78,26 +79,25 @@ from dlkit.nn.piecewise import (
     SoftShrink,
     Threshold,
 )
-from dlkit.nn.pooling import AvgPool, GlobalAvgPool, GlobalMaxPool, MaxPool
-from dlkit.nn.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 from dlkit.nn.presets import init_preset
 from dlkit.nn.quantizer import Quantized, VectorQuantizer, VectorQuantizerEMA
-from dlkit.nn.recurrent import RNN
-from dlkit.nn.resize import (
-    AdaptiveAvgPool,
-    AdaptiveMaxPool,
-    ChannelShuffle,
-    PixelShuffle,
-    PixelUnshuffle,
-    Upsample,
-)
+from dlkit.nn.recurrence.bidirectional import Bidirectional, DeepRNN
+from dlkit.nn.recurrence.conv_lstm import ConvLSTM
+from dlkit.nn.recurrence.gru import GRU
+from dlkit.nn.recurrence.linear_recurrence import LRU
+from dlkit.nn.recurrence.lstm import LSTM
+from dlkit.nn.recurrence.ntm import NTM
+from dlkit.nn.recurrence.recurrent import RNN
 from dlkit.nn.rewrite import map_layers
-from dlkit.nn.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.shapes import Flatten, Identity, Rescale, Reshape
-from dlkit.nn.spectral_norm import SpectralNorm
-from dlkit.nn.standardize import Standardize
 from dlkit.nn.stochastic_depth import DropPath
-from dlkit.nn.transformer import TransformerBlock, transformer_block
+from dlkit.nn.transformer.additive_attention import AdditiveAttention
+from dlkit.nn.transformer.attention import MultiHeadAttention
+from dlkit.nn.transformer.block import TransformerBlock, transformer_block
+from dlkit.nn.transformer.cache import KeyValues, KVCache
+from dlkit.nn.transformer.feed_forward import FeedForward, GatedFeedForward
+from dlkit.nn.transformer.moe import MoE, moe_loss
+from dlkit.nn.transformer.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 
 __all__ = [
     "EVAL",

@@ -14,7 +14,7 @@ from dlkit import functional
 from dlkit.nn.checks import check_float, describe
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
-from dlkit.nn.parametrize import held_weight, run_with
+from dlkit.nn.normalization.parametrize import held_weight, run_with
 
 __all__ = [
     "AlphaDropout",

@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 from dlkit.nn import initializers as inits
-from dlkit.nn.additive_attention import AdditiveAttention
-from dlkit.nn.attention import MultiHeadAttention
 from dlkit.nn.combinators import Chain
-from dlkit.nn.conv import Conv
-from dlkit.nn.conv_lstm import ConvLSTM
-from dlkit.nn.conv_transpose import ConvTranspose
+from dlkit.nn.convolution.conv import Conv
+from dlkit.nn.convolution.conv_transpose import ConvTranspose
+from dlkit.nn.convolution.excite import SqueezeExcite
+from dlkit.nn.convolution.masked_conv import MaskedConv
+from dlkit.nn.convolution.patches import PatchEmbed
+from dlkit.nn.convolution.separable import DepthwiseConv, SeparableConv
 from dlkit.nn.einsum import Einsum
 from dlkit.nn.embedding import Embedding
-from dlkit.nn.excite import SqueezeExcite
-from dlkit.nn.feed_forward import FeedForward, GatedFeedForward
-from dlkit.nn.graph_attention import GATConv, GATv2Conv
-from dlkit.nn.graph_conv import GCNConv, SAGEConv
-from dlkit.nn.gru import GRU
+from dlkit.nn.graphs.graph_attention import GATConv, GATv2Conv
+from dlkit.nn.graphs.graph_conv import GCNConv, SAGEConv
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
 from dlkit.nn.lora import LoRALinear
-from dlkit.nn.lstm import LSTM
-from dlkit.nn.masked_conv import MaskedConv
-from dlkit.nn.moe import MoE
-from dlkit.nn.patches import PatchEmbed
 from dlkit.nn.recipe import Recipe
-from dlkit.nn.recurrent import RNN
-from dlkit.nn.separable import DepthwiseConv, SeparableConv
+from dlkit.nn.recurrence.conv_lstm import ConvLSTM
+from dlkit.nn.recurrence.gru import GRU
+from dlkit.nn.recurrence.lstm import LSTM
+from dlkit.nn.recurrence.recurrent import RNN
+from dlkit.nn.transformer.additive_attention import AdditiveAttention
+from dlkit.nn.transformer.attention import MultiHeadAttention
+from dlkit.nn.transformer.feed_forward import FeedForward, GatedFeedForward
+from dlkit.nn.transformer.moe import MoE
 
 __all__ = ["init_preset"]
 

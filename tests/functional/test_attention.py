@@ -10,7 +10,7 @@ import pytest
 from support.reference import reference
 
 from dlkit import functional as F
-from dlkit.functional import attention_blockwise
+from dlkit.functional.transformer import attention_blockwise
 
 B, D = 2, 4
 IMPLEMENTATIONS = ("dense", "blockwise")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dlkit import functional as F
-from dlkit.functional import attention_blockwise
+from dlkit.functional.transformer import attention_blockwise
 
 
 def heads(t, h=1, h_kv=1, d=8):

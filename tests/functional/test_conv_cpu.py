@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import export, lax
 
-from dlkit.functional import conv_cpu
-from dlkit.functional.conv_cpu import convolve
+from dlkit.functional.convolution import conv_cpu
+from dlkit.functional.convolution.conv_cpu import convolve
 
 # x, kernel and c_out, strides, padding, dilations
 CASES = {

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import export, lax
 
-from dlkit.functional import conv_cpu, conv_transpose_cpu
-from dlkit.functional.conv_transpose_cpu import convolve_transposed
+from dlkit.functional.convolution import conv_cpu, conv_transpose_cpu
+from dlkit.functional.convolution.conv_transpose_cpu import convolve_transposed
 
 # x, kernel and c_out, strides, ends, dilations
 CASES = {

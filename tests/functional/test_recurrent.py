@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dlkit import functional as F
-from dlkit.functional.recurrent_gradient import GruCell, LstmCell, RnnCell, recurrence
+from dlkit.functional.recurrence.recurrent_gradient import GruCell, LstmCell, RnnCell, recurrence
 
 T, B, D = 3, 3, 3
 LENGTHS = np.array([3, 2, 0])

@@ -1,0 +1,1 @@
+"""Scans over time, and memory with soft addresses."""

@@ -1,0 +1,1 @@
+"""Attention, masks, positions, routing to experts."""

@@ -1,0 +1,279 @@
+"""Attention in blocks: the T x S weights exist a block at a time, in the cache, and are computed again backwards.
+
+    forward, for a block of queries and the blocks of keys that it sees: with s = scale q k^T and the largest score m so
+    far, y and the sum of weights l are rescaled by exp(m_old - m_new) and exp(s - m_new) v and its row sums are added;
+    backward, with lse = m + log(l) kept from it and delta = rowsum(dy y):
+        p = exp(s - lse),  ds = p (dy v^T - delta),  dq += ds k,  dk^T += q^T ds,  dv^T += dy^T p
+
+Memory is linear in T and S, blocks that `causal` or `window` hide as a whole are left out, and it is also the fastest
+form on a CPU: no array leaves the cache, and dk and dv are accumulated transposed so that the block of weights is
+always the right or the untransposed left factor, which XLA multiplies twice as fast as a transposed left one.
+
+References: Rabe and Staats, 2021, arXiv:2112.05682; Dao et al., FlashAttention, 2022, arXiv:2205.14135.
+"""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.heads import Heads, Seen
+
+__all__ = ["attend"]
+
+_ROWS = 512  # queries and keys of a block, at most: enough for XLA to share each operation among cores
+_TILE = 2**18  # weights of a block, over the heads that are computed together: about what a cache holds
+
+
+class _Plan(NamedTuple):
+    """What is known before any number: it is static."""
+
+    t: int  # queries and keys, before they are padded to whole blocks
+    s: int
+    rows: int  # queries and keys in a block
+    columns: int
+    heads: int  # heads of the keys in a block
+    scale: float
+    softcap: float | None
+    causal: bool
+    window: int | None
+    offset: int | None  # None: data
+
+    def seen(self, offset: Any) -> Seen:
+        return Seen(None, self.causal, self.window, offset if self.offset is None else self.offset)
+
+    def pairs(self) -> np.ndarray:
+        """Where the blocks begin, `[n, 2]` queries and keys: those of which something is seen."""
+        found = []
+        for i in range(0, self.t, self.rows):
+            for j in range(0, self.s, self.columns):
+                low, high = (0, 0) if self.offset is None else (i + self.offset, i + self.rows - 1 + self.offset)
+                known = self.offset is not None
+                after = known and self.causal and j > high
+                far = known and self.window is not None and low - (j + self.columns - 1) >= self.window
+                ahead = known and self.window is not None and not self.causal and j - high >= self.window
+                if not (after or far or ahead):
+                    found.append((i, j))
+        return np.array(found, np.int32).reshape(-1, 2)
+
+
+def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None) -> Array:
+    """`[B, H_kv, G, T, D_v]`."""
+    (_, kv, groups, t, _), s = heads.q.shape, heads.k.shape[2]
+    rows, columns = _block(t), _block(s)
+    # Blocks of a few heads where sequences are short, so that each operation has enough to do.
+    most = max(_TILE // (groups * rows * columns), 1)
+    together = max(n for n in range(1, min(kv, most) + 1) if kv % n == 0)
+    known = isinstance(seen.offset, int)
+    plan = _Plan(
+        t, s, rows, columns, together, scale, softcap, seen.causal, seen.window, seen.offset if known else None
+    )
+    q, k, v = _padded(heads.q, 3, rows), _padded(heads.k, 2, columns), _padded(heads.v, 2, columns)
+    mask, bias = (None if a is None else _padded(_padded(a, 3, rows, t), 4, columns, s) for a in (seen.mask, bias))
+    offset = None if known else jnp.asarray(seen.offset, jnp.int32).reshape(-1)
+    y: Array = _attend(plan, q, k, v, bias, mask, offset)
+    return y[..., :t, :].astype(heads.q.dtype)
+
+
+def _block(n: int) -> int:
+    """Blocks of about one size, that waste little of the last one.
+
+    >>> _block(2048), _block(512), _block(300), _block(5)
+    (512, 256, 152, 8)
+    """
+    count = -(-n // _ROWS) if n > _ROWS else max(-(-2 * n // _ROWS), 1)  # two at 512: causal leaves a quarter out
+    return max(-(-n // (8 * count)) * 8, 8)
+
+
+def _padded(a: Array, axis: int, block: int, size: int | None = None) -> Array:
+    """With zeros at the end of an axis, unless it is 1 because it broadcasts."""
+    missing = -a.shape[axis] % block
+    if missing == 0 or (size is not None and a.shape[axis] != size):
+        return a
+    return jnp.pad(a, [(0, missing if i == axis else 0) for i in range(a.ndim)])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> Array:
+    return _forward(plan, q, k, v, bias, mask, offset)[0]
+
+
+class _Block:
+    """One step of the loops: the batch entry b, heads from h, queries from i, keys from j."""
+
+    def __init__(self, plan: _Plan, pairs: Array, kv: int, step: Array) -> None:
+        per_head = jnp.asarray(pairs.shape[0], jnp.int32)
+        blocks = jnp.asarray(kv // plan.heads, jnp.int32)
+        which, pair = lax.div(step, per_head), pairs[lax.rem(step, per_head)]
+        self.plan = plan
+        self.b = lax.div(which, blocks)
+        self.h = lax.rem(which, blocks) * jnp.asarray(plan.heads, jnp.int32)
+        self.i, self.j = pair[0], pair[1]
+
+    def _where(self, a: Array, starts: tuple[Any, ...], sizes: tuple[int, ...]) -> tuple[Any, Any]:
+        """Starts and sizes of the part of `a` that broadcasts to this block: an axis of 1 is taken as it is."""
+        whole = [n == 1 for n in a.shape]
+        zero = jnp.zeros((), jnp.int32)
+        begin = [zero if w else jnp.asarray(s, jnp.int32) for w, s in zip(whole, starts, strict=True)]
+        return begin, [1 if w else n for w, n in zip(whole, sizes, strict=True)]
+
+    def queries(self, a: Array, axis: int = 3) -> tuple[Any, Any]:
+        """Of `[B, H_kv, G, T, ..]`, or `[B, H_kv, G, D, T]` with axis 4."""
+        starts, sizes = [self.b, self.h, 0, 0, 0][: a.ndim], [1, self.plan.heads, *a.shape[2:]]
+        starts[axis], sizes[axis] = self.i, self.plan.rows
+        return self._where(a, tuple(starts), tuple(sizes))
+
+    def keys(self, a: Array, axis: int = 2) -> tuple[Any, Any]:
+        """Of `[B, H_kv, S, D]`, or `[B, H_kv, D, S]` with axis 3."""
+        starts, sizes = [self.b, self.h, 0, 0], [1, self.plan.heads, *a.shape[2:]]
+        starts[axis], sizes[axis] = self.j, self.plan.columns
+        return self._where(a, tuple(starts), tuple(sizes))
+
+    def both(self, a: Array) -> tuple[Any, Any]:
+        """Of `[B, H_kv, G, T, S]`."""
+        sizes = (1, self.plan.heads, a.shape[2], self.plan.rows, self.plan.columns)
+        return self._where(a, (self.b, self.h, 0, self.i, self.j), sizes)
+
+    def scores(self, q: Array, kt: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Array]:
+        """`[1, h, G, rows, columns]`, and the same before bias and mask; minus infinity where nothing is seen."""
+        plan = self.plan
+        wide = wide_dtype(q.dtype)
+        s = _rows_by(_take(q, self.queries(q)), _take(kt, self.keys(kt, 3))) * jnp.asarray(plan.scale, wide)
+        if plan.softcap is not None:
+            s = plan.softcap * jnp.tanh(s / plan.softcap)
+        raw = s
+        if bias is not None:
+            s = s + _take(bias, self.both(bias)).astype(wide)
+        rows, columns = (
+            start + jnp.arange(n, dtype=jnp.int32) for start, n in ((self.i, plan.rows), (self.j, plan.columns))
+        )
+        if offset is not None and offset.shape[0] > 1:
+            offset = lax.dynamic_slice(offset, (self.b,), (1,))
+        allowed = plan.seen(offset).by_position(rows, columns)
+        parts = [] if allowed is None else [allowed]
+        if kt.shape[3] != plan.s:  # what keys are padded with
+            parts.append((columns < plan.s).reshape(1, 1, 1, 1, -1))
+        if mask is not None:
+            parts.append(_take(mask, self.both(mask)))
+        for part in parts:
+            s = jnp.where(part, s, jnp.asarray(-jnp.inf, wide))
+        return s, raw
+
+
+def _loop(plan: _Plan, q: Array, k: Array, body: Any, carry: Any) -> Any:
+    pairs = plan.pairs()
+    steps = q.shape[0] * (k.shape[1] // plan.heads) * pairs.shape[0]
+    if steps == 0:
+        return carry
+    table = jnp.asarray(pairs)
+
+    def step(carry: Any, number: Array) -> tuple[Any, None]:
+        return body(carry, _Block(plan, table, k.shape[1], number)), None
+
+    return lax.scan(step, carry, jnp.arange(steps, dtype=jnp.int32))[0]
+
+
+def _forward(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Any]:
+    wide = wide_dtype(q.dtype)
+    kt = k.swapaxes(2, 3)
+
+    def body(carry: Any, at: _Block) -> Any:
+        y, top, total = carry
+        s, _ = at.scores(q, kt, bias, mask, offset)
+        rows, one = at.queries(y), at.queries(top)
+        old = _take(top, one)
+        new = jnp.maximum(old, s.max(-1, keepdims=True))
+        safe = jnp.where(new == -jnp.inf, jnp.zeros_like(new), new)
+        p, shrink = jnp.exp(s - safe), jnp.exp(old - safe)
+        y_new = _take(y, rows) * shrink + _rows_by(p.astype(v.dtype), _take(v, at.keys(v)))
+        l_new = _take(total, one) * shrink + p.sum(-1, keepdims=True)
+        return _put(y, y_new, rows), _put(top, new, one), _put(total, l_new, one)
+
+    column = (*q.shape[:4], 1)
+    start = (
+        jnp.zeros((*q.shape[:4], v.shape[3]), wide),
+        jnp.full(column, -jnp.inf, wide),
+        jnp.zeros(column, wide),
+    )
+    y, top, total = _loop(plan, q, k, body, start)
+    none = total == 0  # sees nothing: top is minus infinity, and lse = 0 gives weights of exp(-inf) = 0 again
+    total = jnp.where(none, jnp.ones_like(total), total)
+    lse = jnp.where(none, jnp.zeros_like(top), top + jnp.log(total))
+    return y / total, lse
+
+
+def _forward_rule(plan: _Plan, *args: Any) -> tuple[Array, Any]:
+    y, lse = _forward(plan, *args)
+    return y, (*args, y, lse)
+
+
+def _backward_rule(plan: _Plan, kept: Any, dy: Array) -> tuple[Any, ...]:
+    q, k, v, bias, mask, offset, y, lse = kept
+    wide = wide_dtype(q.dtype)
+    delta = (dy * y).sum(-1, keepdims=True)
+    dy = dy.astype(q.dtype)
+    qt, dyt = q.swapaxes(3, 4), dy.swapaxes(3, 4)
+    kt, vt = k.swapaxes(2, 3), v.swapaxes(2, 3)
+
+    def body(carry: Any, at: _Block) -> Any:
+        dq, dkt, dvt, dbias = carry
+        s, raw = at.scores(q, kt, bias, mask, offset)
+        p = jnp.exp(s - _take(lse, at.queries(lse)))
+        dp = _rows_by(_take(dy, at.queries(dy)), _take(vt, at.keys(vt, 3)))
+        ds = p * (dp - _take(delta, at.queries(delta)))
+        if bias is not None:
+            where = at.both(bias)
+            shared = [i for i, n in enumerate(where[1]) if n == 1]
+            dbias = _put(dbias, _take(dbias, where) + ds.sum(shared, keepdims=True), where)
+        if plan.softcap is not None:
+            ds = ds * (1 - jnp.square(raw / plan.softcap))
+        rows, columns, v_columns = at.queries(dq), at.keys(dkt, 3), at.keys(dvt, 3)
+        ds, p = ds.astype(q.dtype), p.astype(q.dtype)
+        dq = _put(dq, _take(dq, rows) + _rows_by(ds, _take(k, at.keys(k))), rows)
+        dkt = _put(dkt, _take(dkt, columns) + _columns_by(_take(qt, at.queries(qt, 4)), ds), columns)
+        dvt = _put(dvt, _take(dvt, v_columns) + _columns_by(_take(dyt, at.queries(dyt, 4)), p), v_columns)
+        return dq, dkt, dvt, dbias
+
+    zeros = partial(jnp.zeros_like, dtype=wide)
+    start = (zeros(q), zeros(kt), zeros(vt), None if bias is None else zeros(bias))
+    dq, dkt, dvt, dbias = _loop(plan, q, k, body, start)
+    scale = jnp.asarray(plan.scale, wide)
+    dq, dk, dv = dq * scale, dkt.swapaxes(2, 3) * scale, dvt.swapaxes(2, 3)
+    dbias = None if bias is None else dbias.astype(bias.dtype)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, None, None
+
+
+_attend.defvjp(_forward_rule, _backward_rule)
+
+
+def _take(a: Array, where: tuple[Any, Any]) -> Array:
+    return lax.dynamic_slice(a, *where)
+
+
+def _put(a: Array, part: Array, where: tuple[Any, Any]) -> Array:
+    return lax.dynamic_update_slice(a, part, where[0])
+
+
+def _rows_by(a: Array, b: Array) -> Array:
+    """`[1, h, G, rows, n] [1, h, n, m]`, the groups as further rows."""
+    _, h, groups, rows, n = a.shape
+    y = _dot(a.reshape(h, groups * rows, n), b[0])
+    return y.reshape(1, h, groups, rows, b.shape[-1])
+
+
+def _columns_by(a: Array, b: Array) -> Array:
+    """`sum_g [1, h, G, n, rows] [1, h, G, rows, m]`: `[1, h, n, m]`."""
+    _, h, groups, n, rows = a.shape
+    if groups == 1:
+        return _dot(a[0, :, 0], b[0, :, 0])[None]
+    a = a[0].swapaxes(1, 2).reshape(h, n, groups * rows)
+    return _dot(a, b.reshape(h, groups * rows, b.shape[-1]))[None]
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return lax.dot_general(a, b, (((2,), (1,)), ((0,), (0,))), preferred_element_type=wide_dtype(a.dtype))

@@ -1,0 +1,1 @@
+"""Layers that see space: convolutions, pooling, resizing, padding, convolutional blocks."""

@@ -1,0 +1,1 @@
+"""Normalization of activations, of inputs, and of weights."""

@@ -1,0 +1,1 @@
+"""Recurrent layers, linear recurrences, the Neural Turing Machine."""

@@ -1,0 +1,1 @@
+"""Attention, positions, caches, feed-forward networks, experts, blocks."""
