@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import types
+import typing
 from pathlib import Path
 
 import jax
