@@ -8,18 +8,14 @@ installed (2.8.1 with torch 2.13 wrote the file) the comparison runs live, and t
 Tolerance: float32 1e-5, sums of a handful of terms.
 """
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support import reference as store
+from support.reference import reference
 
 from dlkit import nn, tree
 from dlkit.functional import Graph, batch_graphs
-
-HAVE_PYG = store.HAVE_TORCH and importlib.util.find_spec("torch_geometric") is not None
 
 # name: the layer, torch_geometric's class with its arguments, and what our parameters are called there ("T":
 # transposed, "H": with an axis in front).
@@ -128,7 +124,7 @@ def theirs(name, params, graph, c):
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # as torch_geometric is imported
 @pytest.mark.parametrize("name", CASES)
-def test_equals_torch_geometric(name, monkeypatch):
+def test_equals_torch_geometric(name):
     layer, _, _ = CASES[name]
     graph = graphs(name)
     rng = np.random.default_rng(6)
@@ -143,9 +139,9 @@ def test_equals_torch_geometric(name, monkeypatch):
 
     (_, y), (dp, dx) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, graph.nodes)
     got = {"y": y, "dx": dx, **{f"d{path}": g for path, g in tree.flatten(dp).items()}}
-    monkeypatch.setattr(store, "HAVE_TORCH", HAVE_PYG)
     held = {path: np.asarray(v) for path, v in tree.flatten(params).items()}
-    want = store.reference(f"graphs_pyg/{name}", lambda: theirs(name, held, jax.tree.map(np.asarray, graph), c))
+    compute = lambda: theirs(name, held, jax.tree.map(np.asarray, graph), c)  # noqa: E731
+    want = reference(f"graphs_pyg/{name}", compute, needs="torch_geometric")
     assert got.keys() == want.keys()
     for key, value in want.items():
         bound = 1e-5 * max(1.0, np.abs(value).max())

@@ -123,7 +123,7 @@ def test_gru_that_resets_before_is_haikus():
         z, r, n = np.split(np.asarray(dq["gru"]["w_h"]), 3, -1)
         return {"y": y, "dx": dx, "dhidden": np.concatenate([r, -z, n], -1)}
 
-    want = reference("nn/recurrent_haiku/gru", compute)
+    want = reference("nn/recurrent_haiku/gru", compute, needs="haiku")
     y, pull = jax.vjp(lambda p, x: layer.apply(p, None, x, nn.EVAL)[0], p, x)
     dp, dx = pull(c)
     for a, b in ((y, want["y"]), (dx, want["dx"]), (dp["hidden"]["w"], want["dhidden"])):
@@ -166,7 +166,7 @@ def test_conv_lstm_is_haikus(dims):
         dw = {k.rsplit("/", 1)[-1]: v["w"] for k, v in dq.items()}
         return {"y": y, "dx": dx, "dhidden": haikus(dw["hidden_to_hidden"]), "dinput": haikus(dw["input_to_hidden"])}
 
-    want = reference(f"nn/recurrent_haiku/conv_lstm{dims}", compute)
+    want = reference(f"nn/recurrent_haiku/conv_lstm{dims}", compute, needs="haiku")
 
     def run(p, x):
         return layer.apply(p, layer.init_cache(2, 3), x, nn.EVAL)
