@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlkit import tree
+from dlkit.functional import Graph
 
-__all__ = ["check_axis", "check_float", "check_params", "check_state", "describe", "note_where"]
+__all__ = ["check_array", "check_axis", "check_float", "check_params", "check_state", "describe", "note_where"]
 
 
 def describe(layer: Any) -> str:
@@ -35,8 +36,19 @@ def shape_of(x: Any) -> str:
     return ", ".join(f"{path}: {shape_of(leaf)}" for path, leaf in leaves.items())
 
 
+def check_array(layer: Any, x: Any, *, name: str = "x") -> None:
+    """Raise a TypeError where `x` is a tree of arrays, such as a graph, in place of one."""
+    if not isinstance(x, tuple | dict):
+        return
+    fields = getattr(x, "_fields", None) or (x if isinstance(x, dict) else ())
+    of = f" of {', '.join(map(str, fields))}" if fields else ""
+    fix = "apply it to the nodes, nn.OnNodes(layer)" if isinstance(x, Graph) else "take one of its arrays"
+    raise TypeError(f"{describe(layer)} got {name} of type {type(x).__name__}{of}: expected an array; {fix}")
+
+
 def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: str = "x") -> None:
     """Raise a ValueError unless axis `axis` of `x` has `size` elements; `because` names the field, `d_in=4`."""
+    check_array(layer, x, name=name)
     if np.ndim(x) < (axis + 1 if axis >= 0 else -axis):
         raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: it has no axis {axis}")
     if np.shape(x)[axis] != size:
@@ -51,6 +63,7 @@ def check_float(
     layer: Any, x: Any, like: Any = None, *, name: str = "x", because: str = "it is multiplied by weights"
 ) -> None:
     """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given."""
+    check_array(layer, x, name=name)
     dtype = jnp.result_type(x)
     if not jnp.issubdtype(dtype, jnp.inexact):
         raise TypeError(

@@ -229,3 +229,43 @@ def test_definitions_are_checked(want):
     with pytest.raises(ValueError) as error:
         BAD[want]()
     assert str(error.value) == want
+
+
+# --- a tree where an array belongs, and the carries of other libraries -----------------------------------------------
+
+
+def test_a_graph_where_an_array_belongs():
+    graph = nn.functional.Graph.from_edges([0], [1], np.ones((3, 4), np.float32))
+    text, notes = message(TypeError, nn.Relu(), {}, graph)
+    assert text.startswith("Relu() got x of type Graph of nodes, ")
+    assert text.endswith("expected an array; apply it to the nodes, nn.OnNodes(layer)")
+    assert notes[0].startswith("in layer body = Relu()")
+
+
+def test_a_quantized_where_an_array_belongs():
+    quantized = nn.Quantized(zeros(2, 4), zeros(2), zeros(2, dtype=jnp.int32))
+    layer = nn.Linear(4, 2)
+    text, _ = message(TypeError, layer, layer.init(KEY), quantized)
+    assert text == (
+        "Linear(d_in=4, d_out=2) got x of type Quantized of y, loss, ids: expected an array; take one of its arrays"
+    )
+
+
+def test_a_carry_as_a_tuple():
+    layer, pair = nn.LSTM(3, 4), (zeros(2, 4), zeros(2, 4))
+    with pytest.raises(TypeError, match=r"LSTM.* got a carry of type tuple: expected a dict of 'h' and 'c'; start"):
+        layer.apply(layer.init(KEY), pair, zeros(2, 5, 3), nn.EVAL)
+
+
+def test_the_carry_of_one_direction_for_both():
+    one = nn.LSTM(3, 4)
+    layer = nn.Bidirectional(one)
+    with pytest.raises(ValueError, match=r"Bidirectional got a state with \['c', 'h'\]: expected 'forward' and"):
+        layer.apply(layer.init(KEY), one.init_cache(2, 5), zeros(2, 5, 3), nn.EVAL)
+
+
+def test_the_carry_of_one_layer_for_several():
+    one = nn.LSTM(4, 4)
+    layer = nn.DeepRNN(one, 2)
+    with pytest.raises(ValueError, match=r"DeepRNN\(depth=2\) got a state of type dict that is not {'layers': 2 "):
+        layer.apply(layer.init(KEY), one.init_cache(2, 5), zeros(2, 5, 4), nn.EVAL)

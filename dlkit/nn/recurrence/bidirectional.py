@@ -1,5 +1,6 @@
 """Recurrent layers in both directions, and one on top of another."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.nn.dropout import Dropout
-from dlkit.nn.layer import Layer
+from dlkit.nn.layer import Layer, child_state
 from dlkit.nn.mode import Mode
 from dlkit.nn.recurrence.recurrent import Lengths, Recurrent
 
@@ -64,6 +65,12 @@ class Bidirectional(Layer[Any, Any]):
         """The outputs of both directions, and their final carries where `state` gives some to start from."""
         layer: Any = self.layer
         ys, after = [], {}
+        if state is not None and not (isinstance(state, Mapping) and {"forward", "backward"} <= state.keys()):
+            got = sorted(state) if isinstance(state, Mapping) else f"a {type(state).__name__}"
+            raise ValueError(
+                f"Bidirectional got a state with {got}: expected 'forward' and 'backward', the carries of both "
+                f"directions; start from init_cache(batch, length, x.dtype)"
+            )
         for name in ("forward", "backward"):
             held = None if state is None else state[name]
             y, after[name] = layer.apply(
@@ -144,6 +151,11 @@ class DeepRNN(Layer[Any, Any]):
             raise ValueError("DeepRNN runs in both directions already: reverse is for one")
         further = {"reverse": True} if reverse else {}
         after = []
+        if state is not None and len(child_state(state, "layers") or ()) != self.depth:
+            raise ValueError(
+                f"DeepRNN(depth={self.depth}) got a state of type {type(state).__name__} that is not "
+                f"{{'layers': {self.depth} carries}}: start from init_cache(batch, length, x.dtype)"
+            )
         for i, layer in enumerate(self.layers()):
             here, held = mode.at(f"layers/{i}"), None if state is None else state["layers"][i]
             if i:

@@ -1,6 +1,7 @@
 """What recurrent layers share, and the plain recurrent network."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -82,6 +83,11 @@ class Recurrent(Layer[Any, Any]):
         sizes = self.carry_sizes()
         fresh = self.init_cache(rows, size, x.dtype)
         held = fresh if state is None else state
+        if not isinstance(held, Mapping):
+            raise TypeError(
+                f"{describe(self)} got a carry of type {type(held).__name__}: expected a dict of "
+                f"{' and '.join(map(repr, sizes))}; start from init_cache({rows}, length, x.dtype)"
+            )
         for name in sizes:
             check_carry(self, held.get(name), name, fresh[name], x)
         y, carry = self.run(params, tuple(held[name] for name in sizes), given, valid, reverse)
