@@ -11,8 +11,8 @@ from dlkit import functional
 from dlkit.nn.checks import check_axis, check_float, describe
 from dlkit.nn.embedding import EmbeddingParams
 from dlkit.nn.initializers import Initializer, Normal
-from dlkit.nn.layer import Pure
-from dlkit.nn.mode import fold_name
+from dlkit.nn.layer import Layer, Pure
+from dlkit.nn.mode import Mode, fold_name
 
 __all__ = ["Alibi", "LearnedPositions", "RelativeBias", "Rope", "SinusoidalPositions"]
 
@@ -116,11 +116,34 @@ class RelativeBias(Pure[EmbeddingParams]):
         return jnp.moveaxis(params["table"][bucket], -1, -3)
 
 
+class _Added(Layer[Any, Any]):
+    """What is added at positions that are counted on, call by call, where a state says how many there were."""
+
+    def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> Any:
+        """The number of positions seen so far, `{"length": 0}`; the sizes do not matter."""
+        return {"length": jnp.zeros((), jnp.int32)}
+
+    def apply(
+        self, params: Any, state: Any, x: Array, mode: Mode, *, positions: Array | None = None
+    ) -> tuple[Float[Array, "*shape"], Any]:
+        """The sum, and the count after x where one is given: positions then go on from it unless they are given."""
+        if state is None:
+            return self(params, x, positions=positions), None
+        t = _positions(self, x, positions).shape[-1]
+        if positions is None:
+            positions = state["length"] + jnp.arange(t, dtype=jnp.int32)
+        return self(params, x, positions=positions), {"length": state["length"] + jnp.asarray(t, jnp.int32)}
+
+    def __call__(self, params: Any, x: Array, *, positions: Array | None = None) -> Float[Array, "*shape"]:
+        raise TypeError(f"{type(self).__name__} does not say what it adds: give it a `__call__`")
+
+
 @dataclass(frozen=True)
-class SinusoidalPositions(Pure[Any]):
+class SinusoidalPositions(_Added):
     """`y = x + s`, `s` the sines and cosines of the position: x `[..., T, d]`. See `functional.sinusoidal`.
 
-    No parameters. `positions` `[T]`, or `[..., T]` as x, are 0 .. T-1 if not given. The sum has the dtype of x.
+    No parameters. `positions` `[T]`, or `[..., T]` as x, are 0 .. T-1 if not given; with a state, made by `init_cache`,
+    they go on where the last call ended. The sum has the dtype of x.
 
     >>> SinusoidalPositions()({}, jnp.zeros((2, 5, 4)))[0, 1].round(4)
     Array([0.8415, 0.5403, 0.01  , 1.    ], dtype=float32)
@@ -142,11 +165,12 @@ class SinusoidalPositions(Pure[Any]):
 
 
 @dataclass(frozen=True)
-class LearnedPositions(Pure[EmbeddingParams]):
+class LearnedPositions(_Added):
     """`y = x + table[positions]`: x `[..., T, d]`, a learned vector for each of `length` positions.
 
     Parameter: `table` `[length, d]` from N(0, 0.02^2), as in BERT, GPT-2 and ViT. `positions` `[T]`, or `[..., T]` as
-    x, are 0 .. T-1 if not given; one outside the table gives NaN, so that it is seen in the loss.
+    x, are 0 .. T-1 if not given; with a state, made by `init_cache`, they go on where the last call ended. One outside
+    the table gives NaN, so that it is seen in the loss.
 
     >>> layer = LearnedPositions(16, 4)
     >>> layer(layer.init(jax.random.key(0)), jnp.zeros((2, 5, 4))).shape
