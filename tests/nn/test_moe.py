@@ -177,6 +177,25 @@ def test_masked_tokens_count_for_nothing(factor):
     assert np.array_equal(grads[1][~mask], np.zeros((3, D)))
 
 
+@pytest.mark.parametrize("order", ["pre", "parallel"])
+def test_padding_of_a_block_takes_no_room(order):
+    """What stands in the padding of a batch changes no token and no statistic, through a stack of blocks."""
+    plain = nn.transformer_block(D, 2, causal=True)
+    experts = nn.MoE(D, HIDDEN, E, 2, capacity_factor=0.5)
+    model = nn.Stack(nn.TransformerBlock(plain.attention, experts, plain.norm1, plain.norm2, order=order), 2)
+    params, state = model.init(KEY), model.init_state()
+    real = jnp.arange(7)[None] < jnp.array([[7], [4]])
+    x, other = (jax.random.normal(jax.random.key(i), (2, 7, D)) for i in (1, 2))
+    step = jax.jit(lambda x, mask: model.apply(params, state, x, nn.EVAL, mlp_mask=mask))
+    spoilt = jnp.where(real[..., None], x, other)
+    one, two = step(x, real), step(spoilt, real)
+    np.testing.assert_allclose(one[0][real], two[0][real], atol=1e-6)
+    for a, b in zip(one[1]["mlp"], two[1]["mlp"], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    everywhere = jnp.ones_like(real)
+    assert not np.allclose(step(x, everywhere)[1]["mlp"].balance, step(spoilt, everywhere)[1]["mlp"].balance)
+
+
 def test_the_balance_loss_balances():
     """A router that starts with all tokens on one expert: with the loss the load evens out, without it does not."""
     layer = nn.MoE(8, 8, experts=4, top_k=1)

@@ -59,8 +59,8 @@ class WeightNorm(_Combinator):
     wrapped layer. Scaling v changes nothing, so weight decay belongs on `magnitude` alone.
 
     torch: `parametrizations.weight_norm` (`original0` is the magnitude, `original1` v; its `dim=0` are the output
-    channels, but for transposed convolutions the input channels: `axis=-1` here). flax and haiku: `WeightNorm`, whose
-    magnitude starts at 1 instead.
+    channels, but for transposed convolutions the input channels: `axis=-1` here). flax: `WeightNorm`, whose magnitude
+    starts at 1 instead; haiku has none.
 
     >>> from dlkit import nn
     >>> layer = WeightNorm(nn.Linear(4, 3))

@@ -34,9 +34,11 @@ class TransformerBlock(Layer[Any, Any]):
     dropped out with probability `rate`. A model of pre-norm blocks ends with one more norm.
 
     Keywords of `apply`: `mask`, `bias` and `positions` go to `attention`, `memory` and `memory_mask` to `cross`; see
-    `MultiHeadAttention`. State: that of `attention` (a cache, from `init_cache`) and of `mlp` (of a mixture of
-    experts). The parts are any layers with these inputs; `transformer_block` makes the usual ones. An encoder is a
-    `Stack` of blocks, a language model one of causal blocks, a decoder one of causal blocks with `cross`.
+    `MultiHeadAttention`. `mlp_mask` `[B, T]`, True for real tokens, goes to an `mlp` that takes a `mask`, such as
+    `MoE`. A mask hides keys, it does not clear x: the outputs of padding are computed, so x must be finite there.
+    State: that of `attention` (a cache, from `init_cache`) and of `mlp` (of a mixture of experts). The parts are any
+    layers with these inputs; `transformer_block` makes the usual ones. An encoder is a `Stack` of blocks, a language
+    model one of causal blocks, a decoder one of causal blocks with `cross`.
 
     Parameters: those of the parts by their names. torch's `TransformerEncoderLayer` and `TransformerDecoderLayer` are
     post-norm unless `norm_first=True`; there, `norm2` is the norm of the memory in a decoder, and `norm3` ours of
@@ -92,6 +94,7 @@ class TransformerBlock(Layer[Any, Any]):
         positions: Array | None = None,
         memory: Any = None,
         memory_mask: Array | None = None,
+        mlp_mask: Array | None = None,
     ) -> tuple[Float[Array, "*batch T d"], Any]:
         if (memory is None) != (self.cross is None):
             raise ValueError(
@@ -119,12 +122,12 @@ class TransformerBlock(Layer[Any, Any]):
         if self.order == "parallel":
             h = run("norm1", x)
             y = x + dropped("attention", run("attention", h, mask=mask, bias=bias, positions=positions))
-            y = y + dropped("mlp", run("mlp", h if self.norm2 is None else run("norm2", x)))
+            y = y + dropped("mlp", run("mlp", h if self.norm2 is None else run("norm2", x), mask=mlp_mask))
         else:
             y = around("attention", "norm1", x, mask=mask, bias=bias, positions=positions)
             if self.cross is not None:
                 y = around("cross", "norm_cross", y, memory=memory, mask=memory_mask)
-            y = around("mlp", "norm2", y)
+            y = around("mlp", "norm2", y, mask=mlp_mask)
         return y, remembered or None
 
 
