@@ -10,10 +10,17 @@ import pytest
 from support.reference import reference
 
 from dlkit import functional as F
-from dlkit.functional.transformer import attention_blockwise
+from dlkit.functional.transformer import attention, attention_blockwise, attention_rows
 
 B, D = 2, 4
-IMPLEMENTATIONS = ("dense", "blockwise")
+IMPLEMENTATIONS = ("dense", "blockwise", None)  # None: in rows where they can, by `small`
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """What is chosen for long sequences is chosen for short ones, four queries at a time."""
+    monkeypatch.setattr(attention, "_SMALL", 1)
+    monkeypatch.setattr(attention_rows, "_rows", lambda t: 4)
 
 
 def random_mask(*shape, seed=3):
@@ -73,7 +80,7 @@ def torch_case(name):
 
 
 def ours(name, dtype, monkeypatch):
-    """Both implementations in one program, the blocks 4 x 4 so that there are several, the last of them padded."""
+    """All implementations in one program, the blocks 4 x 4 so that there are several, the last of them padded."""
     monkeypatch.setattr(attention_blockwise, "_block", lambda n: 4)
     options = dict(CASES[name][4])
     q, k, v, c, bias = (None if a is None else jnp.asarray(a, dtype) for a in arrays(name))

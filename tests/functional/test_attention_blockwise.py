@@ -58,9 +58,10 @@ def test_blocks_that_nothing_sees_are_left_out():
     assert len(pairs(causal=True, window=None, offset=-1024)) == 0
 
 
-def test_second_derivatives():
+@pytest.mark.parametrize("implementation", ["blockwise", None])
+def test_second_derivatives(implementation):
     """Hessian-vector products (forward over reverse) and gradients of gradients are those of the dense form."""
-    x = heads(24)[0]
+    x = heads(24 if implementation else 130)[0]  # None: in rows, from 128
     c = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
 
     def products(implementation):
@@ -70,7 +71,7 @@ def test_second_derivatives():
         forward = jax.jvp(jax.grad(loss), (x,), (c,))[1]
         return forward, jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), c))(x)
 
-    wants, gots = (jax.jit(lambda i=i: products(i))() for i in ("dense", "blockwise"))
+    wants, gots = (jax.jit(lambda i=i: products(i))() for i in ("dense", implementation))
     for want, got in zip(wants, gots, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.abs(want).max()))
 
@@ -88,6 +89,18 @@ def test_vmap_is_a_loop():
     together = jax.jit(jax.vmap(run))(q, k, v)
     for i in range(3):
         np.testing.assert_allclose(together[i], run(q[i], k[i], v[i]), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"causal": True}, {"causal": True, "offset": 9}, {"mask": np.arange(700) % 3 > 0}, {}], ids=str
+)
+def test_rows_at_real_sizes(options):
+    """300 places and 700: two parts, the last of them shorter."""
+    if "mask" in options:
+        options = {"mask": jnp.asarray(options["mask"])[None]}
+    q, k, v = heads(300, h=4)[0], *heads(700, h_kv=2)[1:]
+    for a, b in zip(*(jax.tree.leaves(gradient(i, **options)(q, k, v)) for i in ("dense", None)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-5 * max(1.0, float(jnp.abs(a).max())))
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])

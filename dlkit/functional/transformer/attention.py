@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from dlkit.functional.dropout import PRNGKey, keep_mask
 from dlkit.functional.precision import wide_dtype
-from dlkit.functional.transformer import attention_blockwise, attention_cudnn, attention_dense
+from dlkit.functional.transformer import attention_blockwise, attention_cudnn, attention_dense, attention_rows
 from dlkit.functional.transformer.heads import Heads, Seen, merge_heads, split_heads
 
 __all__ = ["AttentionKind", "attention", "attention_weights"]
@@ -59,7 +59,8 @@ def attention(
 
     `implementation`: `"dense"` makes all T x S weights; `"blockwise"` never does, its memory is linear in T, and its
     backward pass computes them again; `"cudnn"` is the fused kernel of a GPU (half precision; needs no `softcap`, no
-    dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and without dropout.
+    dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and without dropout
+    (up to 1024 places and without bias, window and softcap: blocks of some queries and all their keys).
     Blocks have reverse mode, and forward mode over it (Hessian-vector products), but no forward mode alone (`jax.jvp`,
     `jacfwd`): ask for `"dense"` there.
 
@@ -83,9 +84,13 @@ def attention(
     if implementation not in (None, "dense", "blockwise", "cudnn"):
         raise ValueError(f"attention: implementation is {implementation!r}; want 'dense', 'blockwise', 'cudnn' or None")
     drops = rate > 0 and key is not None
+    rows = False
     if implementation is None:
         implementation = _fastest(heads, softcap, drops)
-    if implementation == "dense":
+        rows = implementation == "blockwise" and attention_rows.fits(heads, seen, bias, softcap)
+    if rows:
+        y = attention_rows.attend(heads, seen, scale=scale)
+    elif implementation == "dense":
         keep = None
         if rate > 0 and key is not None:
             shape = (*heads.q.shape[:4], heads.k.shape[2])
