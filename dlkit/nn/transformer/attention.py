@@ -30,6 +30,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
 
     - `mask`: booleans, True = attend, `[T, S]` or `[B, H, T, S]`, any axis 1, beside `causal` and `window` (see
       `functional.attention`; a query that sees nothing gives `y = b_out`). Masks of torch's layer say True = ignore;
+      Memory that no query sees, and queries that see nothing, may hold NaN;
     - `bias`: added to the scores, shaped likewise;
     - `positions`: `[T]` or `[B, T]` integers, for `position`: where x stands, by default 0 .. T-1 or on from the cache;
     - `memory`: an array, or what `layer.remember(params, memory)` made of it once, for many calls.
@@ -156,11 +157,12 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
         if positions is None:
             start = jnp.zeros((), jnp.int32) if state is None else state.length
             positions = start + jnp.arange(t, dtype=jnp.int32)
-        q = self._normed(params, "q", self._project(params, "q", x))
-        if memory is None:
-            k, v = self.remember(params, x)
+        hidden = mask if state is None else None  # with a cache the mask is about its places, not about those of x
+        q = self._normed(params, "q", self._project(params, "q", _cleared(hidden, x, -1)))
+        if isinstance(memory, KeyValues):
+            k, v = memory
         else:
-            k, v = memory if isinstance(memory, KeyValues) else self.remember(params, memory)
+            k, v = self.remember(params, _cleared(hidden, x if memory is None else memory, -2))
         if isinstance(self.position, Rope):
             q, k = (self.position(params.get("position", {}), a, positions=positions) for a in (q, k))
         offset, keys = None, positions
@@ -209,6 +211,20 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
                 f"{describe(self)} got a cache and x of shape {x.shape}: "
                 + ("expected x [B, T, d]" if self.causal else "expected state None, it is not causal")
             )
+
+
+def _cleared(mask: Array | None, x: Array, axis: int) -> Array:
+    """`x` `[..., N, d]` with 0 at the keys (axis -2 of the mask) that no query sees, or the queries (-1) that see none.
+
+    Whatever stands there, NaN too: the gradient of the weights has 0 times it.
+    """
+    if mask is None or mask.ndim not in (2, x.ndim + 1):
+        return x
+    seen = mask.any(axis) if mask.ndim == 2 else mask.any((-3, axis))
+    want = x.shape[:-1]
+    if any(n not in (1, w) for n, w in zip(seen.shape[::-1], want[::-1], strict=False)):
+        return x  # `attention` says what is wrong with the mask
+    return jnp.where(jnp.broadcast_to(seen, want)[..., None], x, jnp.zeros((), x.dtype))
 
 
 def _with_position(layer: Alibi | RelativeBias, params: Any, bias: Array | None, queries: Array, keys: Array) -> Array:
