@@ -5,7 +5,7 @@
 Every library trains the same network from the same weights on the same batch: before anything is timed, parameter
 counts must be equal, the first loss to 1e-5 and the third to 1 %. A sample is one untimed step (caches, threads of the
 library before it) and then one timed step, or ten of the MLP. Each round takes one sample of everything, in an order
-that turns. `floor` is `jax.jit` over plain dicts and optax, the obvious way. torch is its best variant: eager, channels
+drawn anew. `floor` is `jax.jit` over plain dicts and optax, the obvious way. torch is its best variant: eager, channels
 last, fused Adam, `torch.compile` where it works. `--write` puts the tables into `benchmarks/RESULTS.md`.
 """
 

@@ -1,5 +1,6 @@
-"""Interleaved timing in one process: samples in an order that turns, medians, quartiles, the best of several."""
+"""Interleaved timing in one process: samples in an order drawn anew each round, medians, quartiles."""
 
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -29,11 +30,11 @@ def sample(run: Run, steps: int) -> float:
 
 
 def measure(runs: Mapping[str, Run], steps: int, rounds: int) -> dict[str, list[float]]:
-    """Each round takes one sample of everything, in an order that turns."""
+    """Each round takes one sample of everything, in an order drawn anew: what ran just before leaves its traces."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for turn in range(rounds):
-        shift = turn % len(runs)
-        for name in (list(runs) * 2)[shift : shift + len(runs)]:
+    draw = random.Random(0)
+    for _ in range(rounds):
+        for name in draw.sample(list(runs), len(runs)):
             seconds[name].append(sample(runs[name], steps))
     return seconds
 
