@@ -47,6 +47,8 @@ def _fill(model: nn.Chain, params: Any, problem: Problem) -> Any:
     take = problem.take()
 
     def fill(layer: Any, params: Any) -> Any:
+        if isinstance(layer, nn.BasicBlock):
+            return fill(layer.build(), params)
         if isinstance(layer, nn.Residual):
             return {name: fill(getattr(layer, name), p) for name, p in params.items()}
         if isinstance(layer, nn.Chain):
