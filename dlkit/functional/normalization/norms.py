@@ -56,7 +56,7 @@ def _scaled(x: Array, scale: Array | None, axes: Sequence[int], eps: float) -> A
         y = _standardize(x, axes, eps)
         return y if scale is None else y * _spread("layer_norm", "scale", scale, x, axes)
     # XLA on a CPU makes one kernel of the whole forward pass, and one of each gradient, if each is computed from x
-    # again; intermediate results that several of them share would be written out and read back. Twice as fast.
+    # again; intermediate results that several of them share would be written out and read back.
     standardize = jax.checkpoint(lambda x: _standardize(x, axes, eps))
     if scale is None:
         return standardize(x)
