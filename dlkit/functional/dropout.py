@@ -41,6 +41,16 @@ def keep_mask(key: PRNGKey, shape: Sequence[int], rate: float) -> Bool[Array, ".
     return halves[..., :last] < jnp.uint16(below)
 
 
+def check_rate(who: str, rate: float) -> None:
+    if not 0 <= rate <= 1:
+        raise ValueError(f"{who}: rate is {rate}; it is the probability of dropping, so want 0 <= rate <= 1")
+
+
+def check_broadcast(who: str, x: Array, axes: Sequence[int]) -> None:
+    if not all(-x.ndim <= axis < x.ndim for axis in axes):
+        raise ValueError(f"{who}: broadcast_axes is {tuple(axes)}, but x is {list(x.shape)}")
+
+
 def dropout(
     key: PRNGKey | None,
     x: Float[Array, "*shape"],
@@ -66,10 +76,8 @@ def dropout(
 
     Reference: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR 2014.
     """
-    if not 0 <= rate <= 1:
-        raise ValueError(f"dropout: rate is {rate}; it is the probability of dropping, so want 0 <= rate <= 1")
-    if not all(-x.ndim <= axis < x.ndim for axis in broadcast_axes):
-        raise ValueError(f"dropout: broadcast_axes is {tuple(broadcast_axes)}, but x is {list(x.shape)}")
+    check_rate("dropout", rate)
+    check_broadcast("dropout", x, broadcast_axes)
     if key is None or rate == 0:
         return x
     if rate == 1:

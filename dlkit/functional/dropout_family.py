@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from dlkit.functional.dropout import PRNGKey, keep_mask
+from dlkit.functional.dropout import PRNGKey, check_broadcast, check_rate, keep_mask
 from dlkit.functional.precision import wide_dtype
 
 __all__ = ["alpha_dropout", "drop_block", "drop_path", "gaussian_dropout", "gaussian_noise", "linear_rates"]
@@ -20,14 +20,8 @@ __all__ = ["alpha_dropout", "drop_block", "drop_path", "gaussian_dropout", "gaus
 ALPHA_PRIME = -1.0507009873554805 * 1.6732632423543772
 
 
-def _check_rate(who: str, rate: float) -> None:
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{who}: rate is {rate}; it is the probability of dropping, so want 0 <= rate <= 1")
-
-
 def _mask_shape(who: str, x: Array, broadcast_axes: Sequence[int]) -> list[int]:
-    if not all(-x.ndim <= axis < x.ndim for axis in broadcast_axes):
-        raise ValueError(f"{who}: broadcast_axes is {tuple(broadcast_axes)}, but x is {list(x.shape)}")
+    check_broadcast(who, x, broadcast_axes)
     shared = {axis % x.ndim for axis in broadcast_axes}
     return [1 if i in shared else n for i, n in enumerate(x.shape)]
 
@@ -52,7 +46,7 @@ def alpha_dropout(
 
     Reference: Klambauer, Unterthiner, Mayr and Hochreiter, Self-normalizing neural networks, 2017, arXiv:1706.02515.
     """
-    _check_rate("alpha_dropout", rate)
+    check_rate("alpha_dropout", rate)
     shape = _mask_shape("alpha_dropout", x, broadcast_axes)
     if key is None or rate == 0:
         return x
@@ -128,7 +122,7 @@ def drop_path(
             f"drop_path: x is {list(x.shape)} with batch_axes={batch_axes}; want at most its {x.ndim} axes"
         )
     if not isinstance(rate, jax.Array):
-        _check_rate("drop_path", rate)
+        check_rate("drop_path", rate)
         if rate == 0:
             return x
     if key is None:
@@ -152,7 +146,7 @@ def linear_rates(rate: float, depth: int) -> tuple[float, ...]:
     Raises:
       ValueError: `rate` is not in [0, 1], or depth below 1.
     """
-    _check_rate("linear_rates", rate)
+    check_rate("linear_rates", rate)
     if depth < 1:
         raise ValueError(f"linear_rates: depth is {depth}; want at least one block")
     return tuple(rate * i / (depth - 1) for i in range(depth)) if depth > 1 else (rate,)
@@ -177,7 +171,7 @@ def drop_block(
 
     Reference: Ghiasi, Lin and Le, DropBlock, 2018, arXiv:1810.12890.
     """
-    _check_rate("drop_block", rate)
+    check_rate("drop_block", rate)
     if x.ndim < 3 or not 1 <= block <= min(x.shape[-3:-1]):
         raise ValueError(f"drop_block: x is {list(x.shape)} with block={block}; want [..., H, W, C] with H, W >= block")
     if key is None or rate == 0:

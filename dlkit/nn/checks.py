@@ -11,7 +11,16 @@ import numpy as np
 from dlkit import tree
 from dlkit.functional import Graph
 
-__all__ = ["check_array", "check_axis", "check_float", "check_params", "check_state", "describe", "note_where"]
+__all__ = [
+    "check_array",
+    "check_axis",
+    "check_float",
+    "check_params",
+    "check_rate",
+    "check_state",
+    "describe",
+    "note_where",
+]
 
 
 def describe(layer: Any) -> str:
@@ -74,6 +83,14 @@ def check_float(
         raise TypeError(
             f"{describe(layer)} got {name} of dtype {dtype} and weights of dtype {jnp.result_type(like)}: expected "
             f"one dtype because nothing is promoted silently; cast one of them"
+        )
+
+
+def check_rate(layer: Any) -> None:
+    """Raise a ValueError unless the layer's `rate` is a probability."""
+    if not 0 <= layer.rate <= 1:
+        raise ValueError(
+            f"{type(layer).__name__} wants a rate in [0, 1], the probability of dropping, got {layer.rate}"
         )
 
 

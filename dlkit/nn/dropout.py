@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float
+from dlkit.nn.checks import check_float, check_rate
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 
@@ -40,8 +40,7 @@ class Dropout(Layer[Any, None]):
     rate: float
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"Dropout wants a rate in [0, 1], the probability of dropping, got {self.rate}")
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because="what is kept is divided by 1 - rate")

@@ -11,7 +11,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float, describe
+from dlkit.nn.checks import check_float, check_rate, describe
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 from dlkit.nn.normalization.parametrize import held_weight, run_with
@@ -27,11 +27,6 @@ __all__ = [
 ]
 
 NOISE = "it is multiplied by random numbers"
-
-
-def check_rate(layer: Any, rate: float) -> None:
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{type(layer).__name__} wants a rate in [0, 1], the probability of dropping, got {rate}")
 
 
 def _space(layer: Any, x: Array, dims: int) -> tuple[int, ...]:
@@ -67,7 +62,7 @@ class SpatialDropout(Layer[Any, None]):
     dims: int = 2
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because=NOISE)
@@ -97,7 +92,7 @@ class AlphaDropout(Layer[Any, None]):
     rate: float
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because=NOISE)
@@ -124,7 +119,7 @@ class FeatureAlphaDropout(Layer[Any, None]):
     dims: int = 2
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because=NOISE)
@@ -211,7 +206,7 @@ class DropBlock(Layer[Any, None]):
     block: int = 7
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because=NOISE)
@@ -244,7 +239,7 @@ class DropConnect(Layer[Any, Any]):
     leaf: str = "w"
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: Any, x: Any, mode: Mode, **inputs: Any) -> tuple[Any, Any]:
         key = mode.rng("dropout") if self.rate > 0 else None

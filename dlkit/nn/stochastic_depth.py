@@ -8,8 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float
-from dlkit.nn.dropout_family import check_rate
+from dlkit.nn.checks import check_float, check_rate
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 
@@ -46,7 +45,7 @@ class DropPath(Layer[Any, None]):
     batch_axes: int = 1
 
     def __post_init__(self) -> None:
-        check_rate(self, self.rate)
+        check_rate(self)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because="what is kept is divided by 1 - rate")

@@ -3,39 +3,45 @@
 import math
 import operator
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-__all__ = ["Scalar", "ScalarOrSchedule", "as_float", "bias_correction", "safe_increment", "schedule_value", "settle"]
+from dlkit.optim.traced import Traced, as_dtype
 
-Scalar: TypeAlias = float | int
-# The updates are proportional to these, so a traced value can be multiplied in afterwards.
-FACTORS = ("learning_rate", "step_size", "step_size_fn")
+__all__ = ["Scalar", "ScalarOrSchedule", "safe_increment"]
 
-ScalarOrSchedule: TypeAlias = float | int | np.number | np.ndarray | jax.Array | Callable[[Any], Any]
+# A number: Python's, numpy's or JAX's, stored as a float; under jit, grad and vmap it may be traced. To pyright it is a
+# number like any other; the values that `settle` lets through are checked there.
+if TYPE_CHECKING:
+    Scalar: TypeAlias = float | int
+else:
+    Scalar: TypeAlias = Any
+
+ScalarOrSchedule: TypeAlias = float | int | np.number | np.ndarray | jax.Array | Traced | Callable[[Any], Any]
 
 
-def as_float(owner: str, name: str, value: Any) -> float:
-    """`value` as a Python float. Definitions are hashable, so they hold no arrays.
+def as_float(owner: str, name: str, value: Any) -> Any:
+    """`value` as a Python float: definitions are values, so they hold no arrays.
+
+    A number that is being traced (a learning rate under `vmap`, or from `inject_hyperparams`) stays traced: the
+    definition then lives inside that trace, and it does not hash.
 
     Raises:
-      TypeError: it is no number, has axes, or is being traced.
+      TypeError: it is no number, or has axes.
     """
+    if isinstance(value, Traced):
+        return value
     if isinstance(value, bool | np.bool_ | str) or np.ndim(value) != 0:
         shown = f"an array of shape {np.shape(value)}" if np.ndim(value) else repr(value)
         raise TypeError(f"{owner}: {name} is {shown}, wanted one number")
     try:
         return float(value)
     except jax.errors.ConcretizationTypeError:
-        raise TypeError(
-            f"{owner}: {name} is a traced value, wanted a concrete number: a definition is hashable and holds no "
-            f"arrays. Build it outside of jit, grad and vmap"
-            + (f", or use {name}=1.0 and multiply the updates by the traced value" if name in FACTORS else "")
-        ) from None
+        return Traced(jnp.asarray(value))
     except (TypeError, ValueError):
         raise TypeError(f"{owner}: {name} is {value!r}, wanted a number") from None
 
@@ -71,11 +77,13 @@ def settle(
         if name in schedules and callable(value):
             continue
         value = as_float(owner, name, value)
+        object.__setattr__(record, name, value)
+        if isinstance(value, Traced):
+            continue  # its range cannot be seen
         if name in decays and not 0 <= value < 1:
             raise ValueError(f"{owner}: {name} is {value}, wanted 0 <= {name} < 1")
         if name in nonnegative and not value >= 0:
             raise ValueError(f"{owner}: {name} is {value}, wanted 0 or more")
-        object.__setattr__(record, name, value)
     for name in dtypes:
         value = getattr(record, name)
         if value is not None:
@@ -87,7 +95,7 @@ def schedule_value(owner: str, schedule: Any, count: Int[Array, ""]) -> Float[Ar
 
     That is float32, and float64 when JAX's 64-bit mode is on. A number is its own constant schedule.
     """
-    value = jnp.asarray(schedule(count) if callable(schedule) else schedule, jnp.result_type(float))
+    value = as_dtype(schedule(count) if callable(schedule) else schedule, jnp.result_type(float))
     if value.shape != ():
         raise ValueError(f"{owner}: the schedule gave an array of shape {value.shape}, wanted a scalar")
     return value
@@ -109,6 +117,8 @@ def bias_correction(decay: Any, count: Int[Array, ""]) -> Float[Array, ""]:
     Array(0.001, dtype=float32)
     """
     dtype = jnp.result_type(float)
+    if isinstance(decay, Traced):
+        return 1 - jnp.power(as_dtype(decay, dtype), count.astype(dtype))
     if decay == 0:
         return jnp.ones((), dtype)
     # 1 - 0.999 ** 1 in float32 is wrong in the fifth digit, expm1 is not.

@@ -1,5 +1,7 @@
 """One pass over the leaves of gradients and states: the checks and the dtypes, once for every transform."""
 
+import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +10,7 @@ import jax.numpy as jnp
 
 from dlkit import tree
 
-__all__ = ["check_like", "leafwise", "need_params", "widest", "zeros_like"]
+__all__ = ["abs_sq", "check_like", "leafwise", "need_params", "real_dtype", "widest", "zeros_like"]
 
 
 def check_like(owner: str, problem: str, expected: Any, got: Any) -> None:
@@ -31,22 +33,35 @@ def need_params(owner: str, params: Any) -> None:
         raise ValueError(f"{owner}: it reads the parameters: call update(grads, state, params), got params=None")
 
 
-def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0.0) -> Any:
+def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0.0, real: bool = False) -> Any:
     """A tree of moments: strongly typed, sharded as the parameters are, in their dtypes unless `dtype` is given.
 
+    With `real`, the moments of complex parameters are real: averages of |g|^2, say.
+
     Raises:
-      TypeError: a leaf is no real floating-point array.
+      TypeError: a leaf is no floating-point or complex array.
     """
 
     def moment(path: str, p: Any) -> Any:
         own = jnp.result_type(p)
-        if not jnp.issubdtype(own, jnp.floating):
+        if not jnp.issubdtype(own, jnp.inexact):
             raise TypeError(
-                f"{owner}: it works on real floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
+                f"{owner}: it works on floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
             )
-        return jnp.full_like(p, fill, dtype=own if dtype is None else jnp.dtype(dtype))
+        wanted = own if dtype is None else jnp.dtype(dtype)
+        return jnp.full_like(p, fill, dtype=real_dtype(wanted) if real else wanted)
 
     return tree.map_with_path(moment, params)
+
+
+def real_dtype(dtype: Any) -> Any:
+    """The dtype of the real part: float32 for complex64, and every real dtype itself."""
+    return jnp.finfo(dtype).dtype
+
+
+def abs_sq(x: Any) -> Any:
+    """|x|^2, real: x * x where x is real."""
+    return (x * jnp.conj(x)).real if jnp.iscomplexobj(x) else x * x
 
 
 def _is_mask(of: Any) -> bool:
@@ -54,15 +69,11 @@ def _is_mask(of: Any) -> bool:
 
 
 def widest(*dtypes: Any) -> Any:
-    """The smallest float dtype that holds all of these. (jnp.promote_types refuses to mix under strict promotion.)"""
-    wide = dtypes[0]
-    for dtype in dtypes[1:]:
-        a, b = jnp.dtype(wide).itemsize, jnp.dtype(dtype).itemsize
-        if a == b and wide != dtype:  # float16 and bfloat16
-            wide = jnp.dtype(jnp.float32)
-        elif b > a:
-            wide = dtype
-    return wide
+    """The smallest dtype that holds all of these (jnp.promote_types refuses to mix under strict promotion)."""
+    if all(dtype == dtypes[0] for dtype in dtypes):
+        return dtypes[0]
+    with jax.numpy_dtype_promotion("standard"):
+        return functools.reduce(jnp.promote_types, dtypes)
 
 
 def leafwise(
@@ -72,7 +83,8 @@ def leafwise(
 
     The arithmetic is done in the widest dtype of the gradient, its moments and the parameters read, and the update is
     returned in it: rounded to the dtype of a bfloat16 gradient, g + 1e-3 p would be g. Each moment is returned in its
-    own dtype, so no state ever changes its type. `read` holds trees that are only read (parameters, masks).
+    own dtype, so no state ever changes its type. What is real stays real beside complex gradients. `read` holds trees
+    that are only read (parameters, masks).
 
     Raises:
       ValueError: a tree does not match the gradients; the message says which paths differ.
@@ -88,10 +100,16 @@ def leafwise(
     for g, *others in zip(leaves, *columns, strict=True):
         own = [jnp.result_type(x) for x in (g, *others[: len(moments)])]
         beside = [jnp.result_type(x) for x in others[len(moments) :]]  # masks and integers do not count
-        wide = widest(*own, *(dtype for dtype in beside if jnp.issubdtype(dtype, jnp.floating)))
-        inputs = [x if isinstance(x, bool) else jnp.asarray(x, wide) for x in (g, *others)]
-        outputs = step(*inputs)
+        wide = widest(*own, *(dtype for dtype in beside if jnp.issubdtype(dtype, jnp.inexact)))
+        inputs = [x if isinstance(x, bool) else _widen(x, wide) for x in (g, *others)]
+        # Complex by real is the one mixture of dtypes that is meant.
+        with jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(g) else contextlib.nullcontext():
+            outputs = step(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         rows.append([jnp.asarray(x, dtype) for x, dtype in zip(outputs, (wide, *own[1:]), strict=True)])
     trees = zip(*rows, strict=True) if rows else [()] * (1 + len(moments))
     return tuple(jax.tree.unflatten(structure, column) for column in trees)
+
+
+def _widen(x: Any, wide: Any) -> Any:
+    return jnp.asarray(x, wide if jnp.iscomplexobj(x) else real_dtype(wide))

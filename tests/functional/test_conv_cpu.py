@@ -28,7 +28,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def two_examples_at_a_time(monkeypatch):
     monkeypatch.setattr(
-        conv_cpu, "_in_parts", lambda product, n, x, dw, true=conv_cpu._in_parts: true(product, 2, x, dw)
+        conv_cpu, "in_parts", lambda product, n, x, dw, true=conv_cpu._in_parts: true(product, 2, x, dw)
     )
     conv_cpu._kernel_term.clear_cache()
     yield
@@ -160,7 +160,7 @@ def test_what_is_left_to_xla(monkeypatch):
     assert parts(x, w) == 1
     assert parts(x, w[:, :, :2], groups=2) == 0
     assert parts(x[:0], w) == 0
-    monkeypatch.setattr(conv_cpu, "_LARGEST", 8 * 7 * 24 * 4)  # the bytes of the windows of an example
+    monkeypatch.setattr(conv_cpu, "LARGEST", 8 * 7 * 24 * 4)  # the bytes of the windows of an example
     assert parts(x[:4], w) == 1
-    monkeypatch.setattr(conv_cpu, "_LARGEST", 8 * 7 * 24 * 4 - 1)
+    monkeypatch.setattr(conv_cpu, "LARGEST", 8 * 7 * 24 * 4 - 1)
     assert parts(x[:3], w) == 0  # another batch: for the same one, the trace is remembered

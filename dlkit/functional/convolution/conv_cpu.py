@@ -32,9 +32,9 @@ __all__ = ["convolve"]
 Pads = tuple[tuple[int, int], ...]
 
 _AXES = {1: "W", 2: "HW", 3: "DHW"}
-_CACHE = 2**21  # bytes: about the second-level cache of one core
-_LARGEST = 2**24  # bytes: beyond this the windows of a single example are left to XLA
-_PLACES = 64  # kernels with more places than this too: each is an operation to compile
+CACHE = 2**21  # bytes: about the second-level cache of one core
+LARGEST = 2**24  # bytes: beyond this the windows of a single example are left to XLA
+PLACES = 64  # kernels with more places than this too: each is an operation to compile
 
 
 def convolve(
@@ -46,7 +46,7 @@ def convolve(
     Array([2., 3., 2.], dtype=float32)
     """
     how = (tuple(strides), tuple(pads), tuple(dilations))
-    few = x.size > 0 and w.size > 0 and math.prod(w.shape[:-2]) <= _PLACES
+    few = x.size > 0 and w.size > 0 and math.prod(w.shape[:-2]) <= PLACES
     if few and groups > 1 and groups == x.shape[-1] and jnp.issubdtype(x.dtype, jnp.floating):
         return convolve_depthwise(x, w, *how)
     if groups > 1 or not few:
@@ -96,10 +96,10 @@ def _kernel_term(x: Array, dw: Array, strides: Sequence[int], pads: Pads, dilati
     by_windows, size = _formulation(x.shape, dw.shape, out, strides)
     size *= x.dtype.itemsize
     # A batch spread over several devices is spread by XLA: a loop over parts of it would gather it on each of them.
-    if size > _LARGEST or jax.device_count() > 1:
+    if size > LARGEST or jax.device_count() > 1:
         return xla(x, dw)
     product = partial(by_windows, out=out, strides=strides, pads=pads, dilations=dilations)
-    return lax.platform_dependent(x, dw, cpu=partial(_in_parts, product, _CACHE // size), default=xla)
+    return lax.platform_dependent(x, dw, cpu=partial(in_parts, product, CACHE // size), default=xla)
 
 
 def _formulation(
@@ -112,7 +112,7 @@ def _formulation(
     return (_by_rows, rows) if strides[0] == 1 and rows <= all_places else (_by_places, all_places)
 
 
-def _in_parts(product: Callable[..., Array], n: int, x: Array, dw: Array) -> Array:
+def in_parts(product: Callable[..., Array], n: int, x: Array, dw: Array) -> Array:
     """`product(x, dw)`, about `n` examples at a time."""
     # Parts are summed in the transpose: in float32 or wider.
     dw = dw.astype(wide_dtype(dw.dtype))

@@ -42,7 +42,7 @@ def convolve_transposed(
     Array([1., 2., 1., 2.], dtype=float32)
     """
     how = (tuple(strides), tuple(ends), tuple(dilations))
-    if groups > 1 or x.size == 0 or w.size == 0 or math.prod(w.shape[:-2]) > conv_cpu._PLACES:
+    if groups > 1 or x.size == 0 or w.size == 0 or math.prod(w.shape[:-2]) > conv_cpu.PLACES:
         return _plain(x, _flipped(w, groups), *how, groups=groups)
     return _convolve(x, w, *how)
 
@@ -99,11 +99,11 @@ def _kernel_term(x: Array, dw: Array, strides: Sequence[int], ends: Ends, dilati
     out = jax.eval_shape(xla, x, dw).shape[1:-1]
     size = math.prod(x.shape[1:-1]) * math.prod(dw.shape[:-1]) * x.dtype.itemsize
     # As in `conv_cpu`: what is too large, and a batch spread over several devices, are left to XLA.
-    if size > conv_cpu._LARGEST or jax.device_count() > 1:
+    if size > conv_cpu.LARGEST or jax.device_count() > 1:
         return xla(x, dw)
     product = partial(_overlapping, out=out, strides=strides, ends=ends, dilations=dilations)
-    few = conv_cpu._CACHE // size
-    return lax.platform_dependent(x, dw, cpu=partial(conv_cpu._in_parts, product, few), default=xla)
+    few = conv_cpu.CACHE // size
+    return lax.platform_dependent(x, dw, cpu=partial(conv_cpu.in_parts, product, few), default=xla)
 
 
 def _overlapping(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dlkit.functional.dropout import PRNGKey, keep_mask
+from dlkit.functional.dropout import PRNGKey, check_rate, keep_mask
 from dlkit.functional.precision import wide_dtype
 from dlkit.functional.transformer import attention_blockwise, attention_cudnn, attention_dense, attention_rows
 from dlkit.functional.transformer.heads import Heads, Seen, merge_heads, split_heads
@@ -79,8 +79,7 @@ def attention(
     heads, seen, bias, scale = _prepared(
         "attention", q, k, v, mask=mask, bias=bias, causal=causal, window=window, offset=offset, scale=scale
     )
-    if not 0 <= rate <= 1:
-        raise ValueError(f"attention: rate is {rate}; it is the probability of dropping a weight, want 0 <= rate <= 1")
+    check_rate("attention", rate)
     if implementation not in (None, "dense", "blockwise", "cudnn"):
         raise ValueError(f"attention: implementation is {implementation!r}; want 'dense', 'blockwise', 'cudnn' or None")
     drops = rate > 0 and key is not None

@@ -1,7 +1,7 @@
 """The convolutional layer, in one, two and three dimensions."""
 
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypeAlias, TypedDict
+from typing import Any, NotRequired, TypeAlias, TypedDict, TypeVar
 
 import jax  # noqa: F401  (the doctest)
 import jax.numpy as jnp  # noqa: F401
@@ -13,8 +13,9 @@ from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.layer import Pure
 from dlkit.nn.linear import init_affine
 
-__all__ = ["Conv", "ConvParams", "Padding", "Size"]
+__all__ = ["Conv", "ConvParams", "Kernel", "Padding", "Size", "check_groups"]
 
+P = TypeVar("P")
 Size: TypeAlias = int | tuple[int, ...]
 Padding: TypeAlias = str | int | tuple[int | tuple[int, int], ...]
 
@@ -24,8 +25,29 @@ class ConvParams(TypedDict):
     b: NotRequired[Float[Array, "c_out"]]
 
 
+class Kernel(Pure[P]):
+    """Base of the layers that move a `kernel` over `dims` spatial axes."""
+
+    kernel: Size
+    dims: int
+
+    @property
+    def kernel_shape(self) -> tuple[int, ...]:
+        """The size of the kernel on each spatial axis."""
+        return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
+
+    def check_kernel(self) -> None:
+        if not 1 <= len(self.kernel_shape) <= 3 or min(self.kernel_shape) < 1:
+            raise ValueError(f"{describe(self)}: expected a kernel of 1, 2 or 3 sizes of at least 1")
+
+
+def check_groups(layer: Any) -> None:
+    if layer.groups < 1 or layer.c_in % layer.groups or layer.c_out % layer.groups:
+        raise ValueError(f"{describe(layer)}: expected groups that divide c_in={layer.c_in} and c_out={layer.c_out}")
+
+
 @dataclass(frozen=True)
-class Conv(Pure[ConvParams]):
+class Conv(Kernel[ConvParams]):
     """A convolution (cross-correlation) over the last axes: x `[..., *spatial, c_in]`, y `[..., *out, c_out]`.
 
         y[n, o] = b[o] + sum over k, i of  x[n stride + k dilation - low, i] w[k, i, o]
@@ -68,17 +90,10 @@ class Conv(Pure[ConvParams]):
     b_init: Initializer = Zeros()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.kernel_shape) <= 3 or min(self.kernel_shape) < 1:
-            raise ValueError(f"{describe(self)}: expected a kernel of 1, 2 or 3 sizes of at least 1")
-        if self.groups < 1 or self.c_in % self.groups or self.c_out % self.groups:
-            raise ValueError(f"{describe(self)}: expected groups that divide c_in={self.c_in} and c_out={self.c_out}")
+        self.check_kernel()
+        check_groups(self)
         if self.padding_mode not in (modes := ("zeros", "reflect", "replicate", "circular")):
             raise ValueError(f"{describe(self)}: expected padding_mode to be one of {', '.join(map(repr, modes))}")
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        """The size of the kernel on each spatial axis."""
-        return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
 
     def init(self, key: Any) -> ConvParams:
         shape = (*self.kernel_shape, self.c_in // self.groups, self.c_out)

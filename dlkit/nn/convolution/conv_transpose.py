@@ -8,10 +8,9 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
-from dlkit.nn.convolution.conv import Padding, Size
+from dlkit.nn.checks import check_axis, check_float
+from dlkit.nn.convolution.conv import Kernel, Padding, Size, check_groups
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
-from dlkit.nn.layer import Pure
 from dlkit.nn.mode import fold_name
 
 __all__ = ["ConvTranspose", "ConvTransposeParams"]
@@ -23,7 +22,7 @@ class ConvTransposeParams(TypedDict):
 
 
 @dataclass(frozen=True)
-class ConvTranspose(Pure[ConvTransposeParams]):
+class ConvTranspose(Kernel[ConvTransposeParams]):
     """The transposed convolution: x `[..., *spatial, c_in]`, y `[..., *out, c_out]`, larger by the stride.
 
         y[m, o] = b[o] + sum over n, k, i with  m = n stride + k dilation - low  of  x[n, i] w[k, o, i]
@@ -69,15 +68,8 @@ class ConvTranspose(Pure[ConvTransposeParams]):
     b_init: Initializer = Zeros()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.kernel_shape) <= 3 or min(self.kernel_shape) < 1:
-            raise ValueError(f"{describe(self)}: expected a kernel of 1, 2 or 3 sizes of at least 1")
-        if self.groups < 1 or self.c_in % self.groups or self.c_out % self.groups:
-            raise ValueError(f"{describe(self)}: expected groups that divide c_in={self.c_in} and c_out={self.c_out}")
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        """The size of the kernel on each spatial axis."""
-        return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
+        self.check_kernel()
+        check_groups(self)
 
     def init(self, key: Any) -> ConvTransposeParams:
         shape = (*self.kernel_shape, self.c_out // self.groups, self.c_in)

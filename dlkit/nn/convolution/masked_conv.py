@@ -11,16 +11,15 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.nn.checks import check_axis, check_float, describe
-from dlkit.nn.convolution.conv import ConvParams, Size
+from dlkit.nn.convolution.conv import ConvParams, Kernel, Size
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
-from dlkit.nn.layer import Pure
 from dlkit.nn.linear import init_affine
 
 __all__ = ["MaskedConv"]
 
 
 @dataclass(frozen=True)
-class MaskedConv(Pure[ConvParams]):
+class MaskedConv(Kernel[ConvParams]):
     """A convolution that sees only what comes before in raster order: x `[..., *spatial, c_in]`, y `[..., *spatial,
     c_out]`.
 
@@ -68,11 +67,6 @@ class MaskedConv(Pure[ConvParams]):
             raise ValueError(f"{describe(self)}: expected colors that divide c_in={self.c_in} and c_out={self.c_out}")
         if not self.seen().any():
             raise ValueError(f"{describe(self)}: no input is left; expected a kernel larger than 1 with mask 'A'")
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        """The size of the kernel on each spatial axis."""
-        return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
 
     def seen(self) -> np.ndarray:
         """The mask m, `[*kernel, c_in, c_out]`."""

@@ -17,7 +17,18 @@ REAL = "pooling works on real numbers"
 
 
 @dataclass(frozen=True)
-class AdaptiveAvgPool(Pure[Any]):
+class _Adaptive(Pure[Any]):
+    size: int | tuple[int | None, ...]
+    dims: int = 2
+
+    def __post_init__(self) -> None:
+        sizes = (self.size,) if isinstance(self.size, int) else self.size
+        if not sizes or any(n is not None and n < 1 for n in sizes):
+            raise ValueError(f"{describe(self)}: expected sizes of at least 1, or None to keep that of x")
+
+
+@dataclass(frozen=True)
+class AdaptiveAvgPool(_Adaptive):
     """The means of windows that give the spatial sizes `size`: x `[..., *spatial, C]`, y `[..., *size, C]`.
 
         y[i] = mean of x[floor(i n / size)] ... x[ceil((i + 1) n / size) - 1]        n the size of x on this axis
@@ -33,19 +44,13 @@ class AdaptiveAvgPool(Pure[Any]):
       TypeError: x is not floating point.
     """
 
-    size: int | tuple[int | None, ...]
-    dims: int = 2
-
-    def __post_init__(self) -> None:
-        _check_size(self, self.size)
-
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
         return functional.adaptive_avg_pool(x, self.size, dims=_dims(self.size, self.dims))
 
 
 @dataclass(frozen=True)
-class AdaptiveMaxPool(Pure[Any]):
+class AdaptiveMaxPool(_Adaptive):
     """The maxima of the windows of `AdaptiveAvgPool`: x `[..., *spatial, C]`, y `[..., *size, C]`.
 
     Of equal maxima the first gets the gradient, as in torch.
@@ -57,12 +62,6 @@ class AdaptiveMaxPool(Pure[Any]):
       ValueError: a size below 1; x with fewer axes than `dims + 1`.
       TypeError: x is not floating point.
     """
-
-    size: int | tuple[int | None, ...]
-    dims: int = 2
-
-    def __post_init__(self) -> None:
-        _check_size(self, self.size)
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
@@ -176,9 +175,3 @@ class ChannelShuffle(Pure[Any]):
 
 def _dims(size: Any, dims: int) -> int | None:
     return dims if isinstance(size, int | float) else None
-
-
-def _check_size(layer: Any, size: int | tuple[int | None, ...]) -> None:
-    sizes = (size,) if isinstance(size, int) else size
-    if not sizes or any(n is not None and n < 1 for n in sizes):
-        raise ValueError(f"{describe(layer)}: expected sizes of at least 1, or None to keep that of x")

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.nn.checks import check_axis, check_float, describe
-from dlkit.nn.convolution.conv import Conv, ConvParams, Padding, Size
+from dlkit.nn.convolution.conv import Conv, ConvParams, Kernel, Padding, Size
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.layer import Layer, Pure
 from dlkit.nn.linear import init_affine
@@ -18,7 +18,7 @@ __all__ = ["DepthwiseConv", "SeparableConv"]
 
 
 @dataclass(frozen=True)
-class DepthwiseConv(Pure[ConvParams]):
+class DepthwiseConv(Kernel[ConvParams]):
     """Each channel convolved on its own, with `multiplier` kernels: x `[..., *spatial, c]`, y `[..., *out, c
     multiplier]`.
 
@@ -50,15 +50,9 @@ class DepthwiseConv(Pure[ConvParams]):
     b_init: Initializer = Zeros()
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.kernel_shape) <= 3 or min(self.kernel_shape) < 1:
-            raise ValueError(f"{describe(self)}: expected a kernel of 1, 2 or 3 sizes of at least 1")
+        self.check_kernel()
         if self.c < 1 or self.multiplier < 1:
             raise ValueError(f"{describe(self)}: expected at least 1 channel and a multiplier of at least 1")
-
-    @property
-    def kernel_shape(self) -> tuple[int, ...]:
-        """The size of the kernel on each spatial axis."""
-        return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
 
     def init(self, key: Any) -> ConvParams:
         shape = (*self.kernel_shape, 1, self.c * self.multiplier)

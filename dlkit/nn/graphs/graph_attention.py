@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.functional import Graph
-from dlkit.nn.checks import describe
+from dlkit.nn.checks import check_rate, describe
 from dlkit.nn.graphs.graph import real_graph, with_nodes
 from dlkit.nn.initializers import Initializer, Zeros, glorot_uniform
 from dlkit.nn.layer import Layer
@@ -159,8 +159,7 @@ class GATv2Conv(Layer[GATv2ConvParams, None]):
 def _check(layer: GATConv | GATv2Conv) -> None:
     if layer.heads < 1:
         raise ValueError(f"{describe(layer)}: expected at least one head")
-    if not 0 <= layer.rate <= 1:
-        raise ValueError(f"{describe(layer)}: expected a rate in [0, 1], the probability of dropping")
+    check_rate(layer)
 
 
 def _init_vector(key: Any, layer: GATConv | GATv2Conv, name: str) -> Array:

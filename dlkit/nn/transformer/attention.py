@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.functional import AttentionKind
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rate, describe
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.linear import Linear
@@ -94,8 +94,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
             raise ValueError(f"{describe(self)}: expected kv_heads that divide heads={self.heads}")
         if self.window is not None and self.window < 1:
             raise ValueError(f"{describe(self)}: expected a window of 1 or more, it counts the token itself")
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"{describe(self)}: expected a rate in [0, 1], the probability of dropping a weight")
+        check_rate(self)
         if isinstance(self.position, Alibi | RelativeBias) and self.position.heads != self.heads:
             raise ValueError(
                 f"{describe(self)}: position is {describe(self.position)}; expected one number for each of "

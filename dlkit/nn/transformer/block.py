@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.nn.activations import Gelu, Silu
-from dlkit.nn.checks import describe
+from dlkit.nn.checks import check_rate, describe
 from dlkit.nn.layer import Layer, child_state
 from dlkit.nn.mode import Mode
 from dlkit.nn.normalization.norms import LayerNorm, RMSNorm
@@ -73,8 +73,7 @@ class TransformerBlock(Layer[Any, Any]):
     def __post_init__(self) -> None:
         if self.order not in get_args(Order):
             raise ValueError(f"{describe(self)}: expected an order of 'pre', 'post' or 'parallel'")
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"{describe(self)}: expected a rate in [0, 1], the probability of dropping")
+        check_rate(self)
         if self.norm2 is None and self.order != "parallel":
             raise ValueError(f"{describe(self)}: expected a norm2, the norm of mlp, in {self.order}-norm order")
         if self.cross is not None and self.order == "parallel":

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.nn.activations import Silu
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rate, describe
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.linear import Linear
@@ -29,13 +29,12 @@ class _FeedForward(Layer[Any, None]):
     out_init: Initializer
     b_init: Initializer
     replaced: tuple[tuple[str, Layer], ...]
-    inner: tuple[str, ...]  # not a field: the names of the maps into the hidden layer
+    inner: tuple[str, ...]  # not a field: the maps into the hidden layer; the first is activated, others multiply it
 
     def __post_init__(self) -> None:
         if self.hidden < 1:
             raise ValueError(f"{describe(self)}: expected at least one hidden unit")
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"{describe(self)}: expected a rate in [0, 1], the probability of dropping")
+        check_rate(self)
 
     def parts(self) -> dict[str, Any]:
         inward = Linear(self.d, self.hidden, self.bias, self.w_init, self.b_init)
@@ -43,14 +42,14 @@ class _FeedForward(Layer[Any, None]):
         own = {**dict.fromkeys(self.inner, inward), "down": outward, "activation": self.activation}
         return own | dict(self.replaced)
 
-    def _hidden(self, parts: dict[str, Any], params: Any, x: Array) -> Array:
-        raise NotImplementedError
-
     def _run(self, params: Any, x: Array, mode: Mode) -> Array:
         check_axis(self, x, -1, self.d, f"d={self.d}")
         check_float(self, x, params["down"]["w"])
         parts = self.parts()
-        h = self._hidden(parts, params, x)
+        first, *rest = (parts[name](params[name], x) for name in self.inner)
+        h = parts["activation"](params["activation"], first)
+        for factor in rest:
+            h = h * factor
         h = functional.dropout(mode.rng("dropout") if self.rate > 0 else None, h, self.rate)
         return parts["down"](params["down"], h)
 
@@ -89,9 +88,6 @@ class FeedForward(_FeedForward):
     replaced: tuple[tuple[str, Layer], ...] = ()
 
     inner = ("up",)
-
-    def _hidden(self, parts: dict[str, Any], params: Any, x: Array) -> Array:
-        return parts["activation"](params["activation"], parts["up"](params["up"], x))
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*lead {self.d}"], None]:
         return self._run(params, x, mode), None
@@ -132,10 +128,6 @@ class GatedFeedForward(_FeedForward):
     replaced: tuple[tuple[str, Layer], ...] = ()
 
     inner = ("gate", "up")
-
-    def _hidden(self, parts: dict[str, Any], params: Any, x: Array) -> Array:
-        gate = parts["activation"](params["activation"], parts["gate"](params["gate"], x))
-        return gate * parts["up"](params["up"], x)
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*lead {self.d}"], None]:
         return self._run(params, x, mode), None

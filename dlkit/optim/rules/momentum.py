@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from dlkit.optim.decay import l2_links
+from dlkit.optim.gradients.decay import l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, settle
 from dlkit.optim.leaves import leafwise, zeros_like
-from dlkit.optim.masks import Mask
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.transform import Chain, Transform, chain
+from dlkit.optim.wrappers.masks import Mask
 
 __all__ = ["Trace", "TraceState", "sgd", "trace"]
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from dlkit.optim.hyper import Scalar, settle
 from dlkit.optim.leaves import leafwise, widest
 from dlkit.optim.report import find_states
+from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import EmptyState, Transform
 
 __all__ = [
@@ -67,7 +68,9 @@ class Clip(Transform[EmptyState]):
         return EmptyState()
 
     def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        (updates,) = leafwise("clip", lambda g: jnp.clip(g, -self.max_delta, self.max_delta), grads)
+        (updates,) = leafwise(
+            "clip", lambda g: jnp.clip(g, -as_dtype(self.max_delta, g.dtype), as_dtype(self.max_delta, g.dtype)), grads
+        )
         return updates, state
 
 

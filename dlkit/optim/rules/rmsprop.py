@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from dlkit.optim.decay import l2_links
+from dlkit.optim.gradients.decay import l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import leafwise, zeros_like
-from dlkit.optim.masks import Mask
-from dlkit.optim.momentum import trace
+from dlkit.optim.leaves import abs_sq, leafwise, zeros_like
+from dlkit.optim.rules.momentum import trace
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.transform import Chain, Transform, chain
+from dlkit.optim.wrappers.masks import Mask
 
 __all__ = [
     "ScaleByRms",
@@ -58,13 +58,13 @@ class ScaleByRms(Transform[ScaleByRmsState]):
 
     def init(self, params: Any) -> ScaleByRmsState:
         count = jnp.zeros((), jnp.int32) if self.bias_correction else None
-        return ScaleByRmsState(zeros_like("scale_by_rms", params, fill=self.initial_scale), count)
+        return ScaleByRmsState(zeros_like("scale_by_rms", params, fill=self.initial_scale, real=True), count)
 
     def update(self, grads: Any, state: ScaleByRmsState, params: Any = None) -> tuple[Any, ScaleByRmsState]:
         count, total = _counted(state.count, self.decay)
 
         def step(g: Array, nu: Array) -> tuple[Array, Array]:
-            nu = self.decay * nu + (1 - self.decay) * (g * g)
+            nu = self.decay * nu + (1 - self.decay) * abs_sq(g)
             return g * _inverse_root(_over(nu, total), self.eps, self.eps_in_sqrt), nu
 
         updates, nu = leafwise("scale_by_rms", step, grads, state.nu)
@@ -106,15 +106,15 @@ class ScaleByStddev(Transform[ScaleByStddevState]):
     def init(self, params: Any) -> ScaleByStddevState:
         count = jnp.zeros((), jnp.int32) if self.bias_correction else None
         mu = zeros_like("scale_by_stddev", params)
-        return ScaleByStddevState(mu, zeros_like("scale_by_stddev", params, fill=self.initial_scale), count)
+        return ScaleByStddevState(mu, zeros_like("scale_by_stddev", params, fill=self.initial_scale, real=True), count)
 
     def update(self, grads: Any, state: ScaleByStddevState, params: Any = None) -> tuple[Any, ScaleByStddevState]:
         count, total = _counted(state.count, self.decay)
 
         def step(g: Array, mu: Array, nu: Array) -> tuple[Array, Array, Array]:
             mu = self.decay * mu + (1 - self.decay) * g
-            nu = self.decay * nu + (1 - self.decay) * (g * g)
-            variance = jnp.maximum(_over(nu, total) - jnp.square(_over(mu, total)), 0)
+            nu = self.decay * nu + (1 - self.decay) * abs_sq(g)
+            variance = jnp.maximum(_over(nu, total) - abs_sq(_over(mu, total)), 0)
             return g * _inverse_root(variance, self.eps, self.eps_in_sqrt), mu, nu
 
         updates, mu, nu = leafwise("scale_by_stddev", step, grads, state.mu, state.nu)

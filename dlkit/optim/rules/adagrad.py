@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dlkit.optim.decay import l2_links
+from dlkit.optim.gradients.decay import l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, settle
-from dlkit.optim.leaves import leafwise, zeros_like
-from dlkit.optim.masks import Mask
+from dlkit.optim.leaves import abs_sq, leafwise, zeros_like
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.transform import Chain, Transform, chain
+from dlkit.optim.wrappers.masks import Mask
 
 __all__ = ["ScaleByRss", "ScaleByRssState", "adagrad", "scale_by_rss"]
 
@@ -44,11 +44,11 @@ class ScaleByRss(Transform[ScaleByRssState]):
         settle("scale_by_rss", self, nonnegative=("initial_accumulator_value", "eps"))
 
     def init(self, params: Any) -> ScaleByRssState:
-        return ScaleByRssState(zeros_like("scale_by_rss", params, fill=self.initial_accumulator_value))
+        return ScaleByRssState(zeros_like("scale_by_rss", params, fill=self.initial_accumulator_value, real=True))
 
     def update(self, grads: Any, state: ScaleByRssState, params: Any = None) -> tuple[Any, ScaleByRssState]:
         def step(g: Array, s: Array) -> tuple[Array, Array]:
-            s = s + g * g
+            s = s + abs_sq(g)
             inverse = jax.lax.rsqrt(s + self.eps) if self.eps_in_sqrt else 1 / (jnp.sqrt(s) + self.eps)
             return jnp.where(s > 0, g * inverse, jnp.zeros_like(g)), s
 

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dlkit.optim.decay import add_decayed_weights, l2_links
+from dlkit.optim.gradients.decay import add_decayed_weights, l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import leafwise, zeros_like
-from dlkit.optim.masks import Mask
+from dlkit.optim.leaves import abs_sq, leafwise, zeros_like
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.transform import Chain, Transform, chain
+from dlkit.optim.wrappers.masks import Mask
 
 __all__ = ["ScaleByAdam", "ScaleByAdamState", "adam", "adamw", "scale_by_adam"]
 
@@ -53,7 +53,7 @@ class ScaleByAdam(Transform[ScaleByAdamState]):
 
     def init(self, params: Any) -> ScaleByAdamState:
         mu = zeros_like("scale_by_adam", params, self.mu_dtype)
-        return ScaleByAdamState(jnp.zeros((), jnp.int32), mu, zeros_like("scale_by_adam", params))
+        return ScaleByAdamState(jnp.zeros((), jnp.int32), mu, zeros_like("scale_by_adam", params, real=True))
 
     def update(self, grads: Any, state: ScaleByAdamState, params: Any = None) -> tuple[Any, ScaleByAdamState]:
         count = safe_increment(state.count)
@@ -61,7 +61,7 @@ class ScaleByAdam(Transform[ScaleByAdamState]):
 
         def step(g: Array, mu: Array, nu: Array) -> tuple[Array, Array, Array]:
             mu = self.b1 * mu + (1 - self.b1) * g
-            nu = self.b2 * nu + (1 - self.b2) * (g * g)
+            nu = self.b2 * nu + (1 - self.b2) * abs_sq(g)
             ahead = of_mu.astype(g.dtype) * mu
             if of_g is not None:
                 ahead = ahead + of_g.astype(g.dtype) * g

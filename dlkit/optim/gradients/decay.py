@@ -8,10 +8,11 @@ from jaxtyping import Array, Int
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, safe_increment, schedule_value, settle
 from dlkit.optim.leaves import leafwise, need_params
-from dlkit.optim.masks import Mask, resolve_mask, settle_mask
+from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import EmptyState, Transform
+from dlkit.optim.wrappers.masks import Mask, resolve_mask, settle_mask
 
-__all__ = ["AddDecayedWeights", "AddDecayedWeightsState", "add_decayed_weights", "l2_links"]
+__all__ = ["AddDecayedWeights", "AddDecayedWeightsState", "add_decayed_weights"]
 
 
 class AddDecayedWeightsState(NamedTuple):
@@ -73,7 +74,7 @@ class AddDecayedWeights(Transform[AddDecayedWeightsState | EmptyState]):
             state = AddDecayedWeightsState(safe_increment(state.count))
 
         def step(g: Array, p: Array, decays: bool) -> Array:
-            return g + jnp.asarray(decay, g.dtype) * p if decays else g
+            return g + as_dtype(decay, g.dtype) * p if decays else g
 
         (updates,) = leafwise("add_decayed_weights", step, grads, read=(params, resolve_mask(self.mask, params)))
         return updates, state
@@ -84,7 +85,8 @@ add_decayed_weights = AddDecayedWeights
 
 def l2_links(l2: Scalar, mask: Mask) -> tuple[AddDecayedWeights, ...]:
     """The first link of a recipe with coupled decay, or nothing where `l2` is 0."""
-    if as_float("coupled decay", "l2", l2) < 0:
+    value = as_float("coupled decay", "l2", l2)
+    if isinstance(value, float) and value < 0:
         raise ValueError(f"coupled decay: l2 is {l2}, wanted 0 or more")
     link = AddDecayedWeights(l2, mask)
     return (link,) if link.weight_decay else ()

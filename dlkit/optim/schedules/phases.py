@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit.optim.hyper import Scalar, as_count, as_float, settle
-from dlkit.optim.schedules import (
+from dlkit.optim.schedules.curves import (
     ConstantSchedule,
     CosineDecay,
     Schedule,
