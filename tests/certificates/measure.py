@@ -1,0 +1,151 @@
+"""How far a case is from each library: 50 steps in float64, and every step again in float32."""
+
+import inspect
+import os
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from support.reference import reference
+
+from certificates.case import Case
+from certificates.problems import START, loss
+
+STEPS = 50
+SOME = (0, 1, 2, 9, 19, 29, 39, 49)  # the steps whose parameters are stored
+
+
+def arguments(tx: Any, params: Any, grads: Any, case: Case) -> dict[str, Any]:
+    """What an optimizer with a line search, or a step size of Polyak's, wants to know beside the gradient."""
+    if not case.value:
+        return {}
+    known = {"value": loss(params), "grad": grads, "value_fn": loss}
+    taken = inspect.signature(tx.update).parameters
+    free = any(p.kind is p.VAR_KEYWORD for p in taken.values())
+    return {name: value for name, value in known.items() if free or name in taken}
+
+
+def cast(of: Any, dtype: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), of)
+
+
+def trajectories(case: Case) -> dict[str, Any]:
+    """The parameters after each step, `ours` and optax's, and the `error32` of every update in float32.
+
+    For the last, both are given the same float32 gradients and parameters, optax computing in float64.
+    """
+    ours, theirs = case.ours, case.optax() if case.optax else None
+    wide = cast(START, jnp.float64)
+
+    def close(carry: Any, tx: Any) -> Any:
+        params, state = carry
+        grads = jax.grad(loss)(params)
+        updates, state = tx.update(grads, state, params, **arguments(tx, params, grads, case))
+        return jax.tree.map(jnp.add, params, updates), state
+
+    def step(carry: Any, _: Any) -> Any:
+        after = {**carry, "ours": close(carry["ours"], ours)}
+        seen = {"ours": after["ours"][0]}
+        if theirs is not None:
+            after["optax"] = close(carry["optax"], theirs)
+            params = cast(carry["ours"][0], jnp.float32)
+            grads = jax.grad(loss)(params)
+            extra = arguments(ours, params, grads, case)
+            narrow, after["narrow"] = ours.update(grads, carry["narrow"], params, **extra)
+            params, grads = cast((params, grads), jnp.float64)
+            extra = arguments(theirs, params, grads, case)
+            exact, after["exact"] = theirs.update(grads, carry["exact"], params, **extra)
+            errors = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), cast(narrow, jnp.float64), exact)
+            sizes = jax.tree.map(lambda b: jnp.max(jnp.abs(b)), exact)
+            largest = [jnp.max(jnp.stack(jax.tree.leaves(of))) for of in (errors, sizes)]
+            seen |= {"optax": after["optax"][0], "error32": largest[0] / (largest[1] + 1e-30)}
+        return after, seen
+
+    start = {"ours": (wide, ours.init(wide))}
+    if theirs is not None:
+        start |= {"optax": (wide, theirs.init(wide)), "narrow": ours.init(cast(START, jnp.float32))}
+        start["exact"] = theirs.init(wide)
+    with jax.numpy_dtype_promotion("standard"):
+        return jax.device_get(jax.lax.scan(step, start, None, length=STEPS)[1])
+
+
+def others(library: str, case: Case) -> dict[str, np.ndarray]:
+    """The parameters after `SOME` steps of torch's or Keras's optimizer, one array a leaf; golden where it is absent."""
+    make = {"torch": _torch, "keras": _keras}[library]
+    name = "".join(letter if letter.isalnum() else "_" for letter in case.name)
+    return reference(f"certificates/{case.family}_{library}/{name}", lambda: _others(make, case), needs=library)
+
+
+def _others(make: Any, case: Case) -> dict[str, np.ndarray]:
+    leaves, structure = jax.tree.flatten(START)
+    gradient = jax.jit(lambda leaves: jax.tree.leaves(jax.grad(loss)(jax.tree.unflatten(structure, leaves))))
+    step, seen = make(leaves, case), []
+    for t in range(STEPS):
+        leaves = [leaf.copy() for leaf in step([np.array(g) for g in gradient([jnp.asarray(a) for a in leaves])])]
+        if t in SOME:
+            seen.append(leaves)
+    return {str(i): np.stack(column) for i, column in enumerate(zip(*seen, strict=True))}
+
+
+def _torch(leaves: list[np.ndarray], case: Case) -> Any:
+    import torch
+
+    assert case.torch
+    params = [torch.nn.Parameter(torch.tensor(leaf, dtype=torch.float64)) for leaf in leaves]
+    optimizer = getattr(torch.optim, case.torch[0])(params, **case.torch[1])
+    scheduler = None
+    if case.torch_schedule:
+        scheduler = getattr(torch.optim.lr_scheduler, case.torch_schedule[0])(optimizer, **case.torch_schedule[1])
+
+    def step(grads: list[np.ndarray]) -> list[np.ndarray]:
+        for p, g in zip(params, grads, strict=True):
+            p.grad = torch.tensor(g)
+        optimizer.step()
+        if scheduler:
+            scheduler.step()
+        return [p.detach().numpy() for p in params]
+
+    return step
+
+
+def _keras(leaves: list[np.ndarray], case: Case) -> Any:
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    import keras
+
+    assert case.keras
+    keras.config.set_floatx("float64")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        variables = [keras.Variable(leaf, dtype="float64") for leaf in leaves]
+        optimizer = getattr(keras.optimizers, case.keras[0])(**case.keras[1])
+        optimizer.build(variables)
+
+    def step(grads: list[np.ndarray]) -> list[np.ndarray]:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            optimizer.apply([jnp.asarray(g) for g in grads], variables)
+            return [np.array(v.value) for v in variables]
+
+    return step
+
+
+def distance(ours: Any, expected: list[np.ndarray]) -> float:
+    """The largest difference between `SOME` of our steps and those of a library."""
+    got = [np.asarray(leaf)[list(SOME)] for leaf in jax.tree.leaves(ours)]
+    return max(float(np.max(np.abs(a - b))) for a, b in zip(got, expected, strict=True))
+
+
+def differences(case: Case) -> dict[str, float]:
+    """By library, the largest difference between the trajectories in float64; `float32`, that of the updates."""
+    ran, found = trajectories(case), {}
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(ran["ours"])), f"{case.name}: it diverges"
+    if case.optax:
+        found["optax"] = max(
+            float(np.max(np.abs(a - b)))
+            for a, b in zip(*(jax.tree.leaves(ran[name]) for name in ("ours", "optax")), strict=True)
+        )
+        found["float32"] = float(np.max(ran["error32"]))
+    for library in ("torch", "keras"):
+        if getattr(case, library):
+            stored = others(library, case)
+            found[library] = distance(ran["ours"], [stored[str(i)] for i in range(len(stored))])
+    return found
