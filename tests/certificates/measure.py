@@ -71,7 +71,7 @@ def trajectories(case: Case) -> dict[str, Any]:
 
 
 def others(library: str, case: Case) -> dict[str, np.ndarray]:
-    """The parameters after `SOME` steps of torch's or Keras's optimizer, one array a leaf; golden where it is absent."""
+    """The parameters after `SOME` steps of torch's or Keras's optimizer, an array a leaf; golden where it is absent."""
     make = {"torch": _torch, "keras": _keras}[library]
     name = "".join(letter if letter.isalnum() else "_" for letter in case.name)
     return reference(f"certificates/{case.family}_{library}/{name}", lambda: _others(make, case), needs=library)

@@ -1,7 +1,7 @@
 """Three problems side by side in one tree, so that a case is one program.
 
-The quadratic has curvatures from 0.01 to 10; Rosenbrock's valley is scaled by 1/100, which makes the learning rates that
-suit the others suit it too; the network has a hidden layer of tanh and squared errors. The loss is their sum.
+The quadratic has curvatures from 0.01 to 10; Rosenbrock's valley is scaled by 1/100, so that the learning rates of the
+others suit it too; the network has a hidden layer of tanh and squared errors. The loss is their sum.
 """
 
 from typing import Any
