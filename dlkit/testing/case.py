@@ -1,5 +1,6 @@
 """A layer with one input: what the layer properties are checked on."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,47 @@ class Case:
     @cached_property
     def modes(self) -> dict[str, Mode]:
         return {"evaluation": EVAL, "training": training(jax.random.key(2))}
+
+    @cached_property
+    def ways(self) -> dict[str, Mode]:
+        """The modes that make different programs: one of the two where training computes what evaluation does."""
+
+        def program(mode: Mode) -> str:
+            traced = jax.make_jaxpr(lambda params, state, x: self.run(params, state, x, mode))
+            return re.sub(r" at 0x[0-9a-f]+", "", str(traced(self.params, self.state, self.x)))
+
+        same = program(self.modes["evaluation"]) == program(self.modes["training"])
+        return {"evaluation": self.modes["evaluation"]} if same else self.modes
+
+    @cached_property
+    def traces(self) -> dict[bool, int]:
+        """How often `jitted` was traced in evaluation (False) and in training (True)."""
+        return {False: 0, True: 0}
+
+    @cached_property
+    def jitted(self) -> Callable[..., tuple[Any, Any]]:
+        """`run`, compiled once a mode for all the properties that need it."""
+
+        def step(params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
+            self.traces[mode.train] += 1
+            return self.run(params, state, x, mode)
+
+        return jax.jit(step)
+
+    @cached_property
+    def gradients(self) -> tuple[Any, list[Any]]:
+        """The gradient in training, by the parameters and by the floating-point leaves of x."""
+        return jax.jit(jax.grad(self.loss, (0, 1)))(self.params, self.floats)
+
+    @property
+    def floats(self) -> list[Any]:
+        return [jnp.asarray(leaf) for leaf in jax.tree.leaves(self.x) if is_float(leaf)]
+
+    def loss(self, params: Any, floats: list[Any]) -> Any:
+        """`scalar` in training, as a function of what can be differentiated."""
+        moved = iter(floats)
+        x = jax.tree.map(lambda leaf: next(moved) if is_float(leaf) else leaf, self.x)
+        return scalar(self, self.modes["training"])(params, x)
 
     @property
     def differentiable(self) -> bool:

@@ -59,8 +59,8 @@ def fresh_scale(case: Case) -> None:
 
 
 def jit_equals_eager(case: Case) -> None:
-    for mode in case.modes:
-        jitted = jax.jit(case.run)(case.params, case.state, case.x, case.modes[mode])
+    for mode in case.ways:
+        jitted = case.jitted(case.params, case.state, case.x, case.ways[mode])
         assert_close(jitted, case.evaluate(mode), f"jit and eager differ in {mode}")
 
 
@@ -68,7 +68,7 @@ def vmap_equals_loop(case: Case) -> None:
     rolled = case.varied(lambda a: jnp.roll(a, 1, axis=0) if np.ndim(a) else a)
     pair = [jax.tree.map(jnp.asarray, case.x), rolled]
     xs = jax.tree.map(lambda *a: jnp.stack(a), *pair)
-    for mode in case.modes.values():
+    for mode in case.ways.values():
         many = jax.vmap(lambda x, mode=mode: case.run(case.params, case.state, x, mode))(xs)
         each = [case.run(case.params, case.state, x, mode) for x in pair]
         assert_close(many, jax.tree.map(lambda *a: jnp.stack(a), *each), "vmap and a loop differ")
@@ -99,18 +99,12 @@ def scans_over_steps(case: Case) -> None:
 
 
 def traced_once(case: Case) -> None:
-    for name, mode in case.modes.items():
-        traces = []
-
-        @jax.jit
-        def step(params: Any, state: Any, x: Any, mode: Mode, traces: list[int] = traces) -> Any:
-            traces.append(1)
-            return case.run(params, state, x, mode)
-
+    for name, mode in case.ways.items():
         state = case.state
         for i in range(3):
-            _, state = step(case.params, state, case.x, mode.at(i))
-        assert len(traces) == 1, f"three calls in {name} trace {len(traces)} times: the state changes its type"
+            _, state = case.jitted(case.params, state, case.x, mode.at(i))
+        traces = case.traces[mode.train]
+        assert traces == 1, f"three calls in {name} trace {traces} times: the state changes its type"
 
 
 def keeps_dtype(case: Case) -> None:
@@ -149,25 +143,24 @@ def gradient(case: Case) -> None:
         rng = np.random.default_rng(0)
         point = (held.params, held.x)
         direction = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), point)
-        for name, mode in case.modes.items():
+        for name, mode in case.ways.items():
             fn = scalar(held, mode)
 
             def along(t: Any, fn: Any = fn) -> Any:
                 return fn(*jax.tree.map(lambda a, d: a + t * d if is_float(a) else a, point, direction))
 
-            value = jax.jit(along)
+            both = jax.jit(jax.value_and_grad(along))
             h = 1e-6
-            numeric = float(value(h) - value(-h)) / (2 * h)
-            exact = float(jax.jit(jax.grad(along))(0.0))
-            bound = 1e-6 * max(1.0, abs(exact), abs(float(value(0.0))))
+            value, exact = map(float, both(0.0))
+            numeric = float(both(h)[0] - both(-h)[0]) / (2 * h)
+            bound = 1e-6 * max(1.0, abs(exact), abs(value))
             assert abs(numeric - exact) <= bound, f"in {name}: gradient {exact:.9g}, finite differences {numeric:.9g}"
 
 
 def gradient_reaches_every_parameter(case: Case) -> None:
     if not jax.tree.leaves(case.params):
         return
-    fn = scalar(case, case.modes["training"])
-    grads = jax.jit(jax.grad(fn))(case.params, case.x)
+    grads, _ = case.gradients
     excused = tree.flatten(tree.match(grads, case.unused)) if case.unused else {}
     for path, grad in tree.flatten(grads).items():
         assert np.all(np.isfinite(grad)), f"the gradient of {path} is not finite"
@@ -175,19 +168,8 @@ def gradient_reaches_every_parameter(case: Case) -> None:
 
 
 def remat_keeps_gradients(case: Case) -> None:
-    mode = case.modes["training"]
-    fn = scalar(case, mode)
-    leaves, structure = jax.tree.flatten(case.x)
-    floats = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
-
-    def of_floats(params: Any, moved: list[Any]) -> Any:
-        new = dict(zip(floats, moved, strict=True))
-        return fn(params, structure.unflatten([new.get(i, leaf) for i, leaf in enumerate(leaves)]))
-
-    at = (case.params, [jnp.asarray(leaves[i]) for i in floats])
-    plain = jax.jit(jax.grad(of_floats, (0, 1)))(*at)
-    remat = jax.jit(jax.grad(jax.checkpoint(of_floats), (0, 1)))(*at)
-    assert_close(remat, plain, "jax.checkpoint changes the gradient")
+    remat = jax.jit(jax.grad(jax.checkpoint(case.loss), (0, 1)))(case.params, case.floats)
+    assert_close(remat, case.gradients, "jax.checkpoint changes the gradient")
 
 
 def examples_are_independent(case: Case) -> None:
