@@ -5,6 +5,9 @@ from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
+# Most of the time of the tests is XLA compiling small programs: fewer passes of LLVM over each. What users run is
+# compiled in full by the command line, the notebooks, the benchmarks, and every test in a process of its own.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true")
 
 import jax
 import jaxtyping

@@ -89,7 +89,14 @@ class Case:
         return self.layer.apply(params, state, x, mode, **self.inputs)
 
     def evaluate(self, mode: str) -> tuple[Any, Any]:
-        return self.run(self.params, self.state, self.x, self.modes[mode])
+        """`run` on x, eagerly, once a mode: eager execution compiles a loop anew each time."""
+        if mode not in self._seen:
+            self._seen[mode] = self.run(self.params, self.state, self.x, self.modes[mode])
+        return self._seen[mode]
+
+    @cached_property
+    def _seen(self) -> dict[str, tuple[Any, Any]]:
+        return {}
 
     def varied(self, fn: Callable[[Any], Any]) -> Any:
         """x with `fn` applied to what may vary: its floating-point leaves; all of them where there are none."""

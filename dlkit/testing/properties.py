@@ -69,14 +69,14 @@ def vmap_equals_loop(case: Case) -> None:
     pair = [jax.tree.map(jnp.asarray, case.x), rolled]
     xs = jax.tree.map(lambda *a: jnp.stack(a), *pair)
     for mode in case.ways.values():
-        many = jax.vmap(lambda x, mode=mode: case.run(case.params, case.state, x, mode))(xs)
-        each = [case.run(case.params, case.state, x, mode) for x in pair]
+        many = jax.jit(jax.vmap(lambda x, mode=mode: case.run(case.params, case.state, x, mode)))(xs)
+        each = [case.jitted(case.params, case.state, x, mode) for x in pair]
         assert_close(many, jax.tree.map(lambda *a: jnp.stack(a), *each), "vmap and a loop differ")
 
 
 def state_keeps_its_type(case: Case) -> None:
     for mode in case.modes:
-        after = jax.eval_shape(lambda m=mode: case.evaluate(m)[1])
+        after = jax.eval_shape(case.run, case.params, case.state, case.x, case.modes[mode])[1]
         assert not (lines := tree.diff(jax.eval_shape(lambda: case.state), after)), f"in {mode}:\n{lines}"
         assert jax.tree.structure(after) == jax.tree.structure(case.state), f"in {mode}: another container"
 
@@ -91,7 +91,7 @@ def scans_over_steps(case: Case) -> None:
     state, ys = jax.lax.scan(step, case.state, mode.split(2), length=2)
     want, outputs = case.state, []
     for i in range(2):
-        want, y = step(want, mode.at(i))
+        y, want = case.jitted(case.params, want, case.x, mode.at(i))
         outputs.append(y)
     assert_close(
         (state, ys), (want, jax.tree.map(lambda *a: jnp.stack(a), *outputs)), "scan over two steps and a loop differ"
@@ -181,7 +181,7 @@ def examples_are_independent(case: Case) -> None:
         a[1:] = np.roll(a[1:] * a.dtype.type(2) if case.differentiable else a[1:], 1, axis=-1)
         return jnp.asarray(a)
 
-    changed = case.run(case.params, case.state, case.varied(others), EVAL)[0]
-    for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(case.evaluate("evaluation")[0]), strict=True):
+    changed, plain = (case.jitted(case.params, case.state, x, EVAL)[0] for x in (case.varied(others), case.x))
+    for a, b in zip(jax.tree.leaves(changed), jax.tree.leaves(plain), strict=True):
         worst = float(np.max(np.abs(np.asarray(a[0], np.float64) - np.asarray(b[0], np.float64)), initial=0.0))
         assert worst <= 1e-5, f"example 0 changes by {worst:.3g} when the others do: a reduction over the wrong axis?"

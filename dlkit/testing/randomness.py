@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dlkit.nn import Dropout, Layer, Mode, Pure, training
+from dlkit.nn import EVAL, Dropout, Layer, Mode, Pure, training
 from dlkit.testing.case import Case
 
 __all__: list[str] = []
@@ -61,9 +61,11 @@ def _recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
 
 
 def _draws(case: Case) -> list[tuple[str, bytes]]:
+    """What training draws; nothing where it computes what evaluation does."""
     drawn: list[tuple[str, bytes]] = []
-    case.run(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
-    jax.effects_barrier()
+    if len(case.ways) > 1:
+        case.run(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+        jax.effects_barrier()
     return drawn
 
 
@@ -73,7 +75,7 @@ def no_key_twice(case: Case) -> None:
         assert bits not in seen, f"the draws {seen[bits]!r} and {name!r} use one key: descend with mode.at(child name)"
         seen[bits] = name
     with jax.debug_key_reuse(True):
-        jax.jit(lambda key: case.layer.init(key))(jax.random.key(1))
+        case.layer.init(jax.random.key(1))
         if len(case.ways) > 1:
             jax.jit(lambda mode: case.run(case.params, case.state, case.x, mode))(case.modes["training"])
 
@@ -86,18 +88,19 @@ def training_draws(case: Case) -> None:
     assert _draws(case) or not _has_dropout(case.layer), "there is dropout inside, but training draws nothing: EVAL?"
     if case.state is not None:
         return  # what remembers, such as a batch norm, may differ in training without drawing
-    outputs = [case.run(case.params, None, case.x, training(jax.random.key(i)))[0] for i in (5, 6)]
+    modes = (training(jax.random.key(5)), EVAL, training(jax.random.key(6)))
+    first, *others = (case.jitted(case.params, None, case.x, mode)[0] for mode in modes)
     same = [
-        all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(y), jax.tree.leaves(outputs[0]), strict=True))
-        for y in (case.evaluate("evaluation")[0], outputs[1])
+        all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(y), jax.tree.leaves(first), strict=True))
+        for y in others
     ]
     assert same != [False, True], "training differs from evaluation, but not from one key to the next: a fixed key?"
 
 
 def eval_draws_nothing(case: Case) -> None:
     for key in (jax.random.key(3), jax.random.key(4)):
-        with_key = case.run(case.params, case.state, case.x, Mode(key, False))
-        for a, b in zip(jax.tree.leaves(with_key), jax.tree.leaves(case.evaluate("evaluation")), strict=True):
+        with_key, without = (case.jitted(case.params, case.state, case.x, mode) for mode in (Mode(key, False), EVAL))
+        for a, b in zip(jax.tree.leaves(with_key), jax.tree.leaves(without), strict=True):
             assert np.array_equal(a, b, equal_nan=True), "evaluation depends on the key"
 
 

@@ -27,9 +27,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def two_examples_at_a_time(monkeypatch):
-    monkeypatch.setattr(
-        conv_cpu, "in_parts", lambda product, n, x, dw, true=conv_cpu._in_parts: true(product, 2, x, dw)
-    )
+    monkeypatch.setattr(conv_cpu, "in_parts", lambda product, n, x, dw, true=conv_cpu.in_parts: true(product, 2, x, dw))
     conv_cpu._kernel_term.clear_cache()
     yield
     conv_cpu._kernel_term.clear_cache()

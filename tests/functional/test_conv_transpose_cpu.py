@@ -24,7 +24,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def two_examples_at_a_time(monkeypatch):
-    true = conv_cpu._in_parts
+    true = conv_cpu.in_parts
     monkeypatch.setattr(conv_cpu, "in_parts", lambda product, n, x, dw: true(product, 2, x, dw))
     conv_transpose_cpu._kernel_term.clear_cache()
     yield
