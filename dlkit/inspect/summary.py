@@ -98,7 +98,7 @@ class Summary:
 
 def summary(
     model: Layer[Any, Any],
-    input_shape: Sequence[int] | None = None,
+    input_shape: Sequence[int] | Any = None,
     *,
     dtype: Any = jnp.float32,
     frozen: str | Sequence[str] = (),
@@ -107,9 +107,9 @@ def summary(
 
     Args:
       model: any layer; its parameters come from `jax.eval_shape(model.init, key)`.
-      input_shape: the whole shape of the input, batch included, such as `(1, 28, 28, 1)`. Without it the output
-        shape and the FLOPs are not given.
-      dtype: the dtype of the input.
+      input_shape: the whole shape of the input, batch included, such as `(1, 28, 28, 1)`, or an input itself, an array
+        or a `jax.ShapeDtypeStruct`. Without it the output shape and the FLOPs are not given.
+      dtype: the dtype of the input, where a shape is given.
       frozen: globs over paths (see `dlkit.tree`) of the parameters that are not trained.
 
     >>> from dlkit import nn
@@ -140,10 +140,11 @@ def summary(
     def forward(params: Any, state: Any, x: Any) -> Any:
         return model.apply(params, state, x, EVAL)[0]
 
-    x = jax.ShapeDtypeStruct(tuple(input_shape), dtype)
+    like = hasattr(input_shape, "shape") and hasattr(input_shape, "dtype")
+    x = jax.ShapeDtypeStruct(*((input_shape.shape, input_shape.dtype) if like else (tuple(input_shape), dtype)))
     out = jax.eval_shape(forward, params, state, x)
     shape = tuple(out.shape) if isinstance(out, jax.ShapeDtypeStruct) else None
-    return Summary(tuple(rows), tuple(input_shape), shape, flops(forward, params, state, x))
+    return Summary(tuple(rows), x.shape, shape, flops(forward, params, state, x))
 
 
 def _row(path: str, leaf: Any, kind: Kind) -> Row:

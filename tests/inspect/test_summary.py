@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dlkit import models, nn
@@ -99,6 +100,12 @@ def test_dtypes_and_bytes():
     s = summary(nn.Embedding(10, 4), (3,), dtype=jnp.int32)
     assert s.output_shape == (3, 4)
     assert s.rows[0].nbytes == 160
+
+
+@pytest.mark.parametrize("like", [np.ones((8, 4), np.float16), jax.ShapeDtypeStruct((8, 4), "float16")])
+def test_an_input_stands_for_its_shape_and_dtype(like):
+    model = nn.Chain(nn.Rescale(2.0), nn.Relu())
+    assert summary(model, like) == summary(model, (8, 4), dtype="float16")
 
 
 def test_a_wrong_input_names_the_layer():

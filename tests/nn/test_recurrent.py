@@ -230,6 +230,7 @@ def test_errors_say_what_was_wanted(unchecked):
             r"\(2, 4\): expected shape \(3, 4\)",
         ),
         (lambda: layer.apply(p, {"h": jnp.zeros((3, 4))}, x, nn.EVAL), "'c' is missing"),
+        (lambda: nn.LSTM(3, 0), "expected sizes of at least 1, got d_in 3, d_out 0"),
         (lambda: nn.RNN(2, 3, "gelu"), "expected 'tanh' or 'relu'"),
         (lambda: nn.DeepRNN(nn.GRU(2, 3), 0), "depth of at least 1"),
         (lambda: nn.Bidirectional(nn.GRU(2, 3), "max"), "expected 'concat' or 'sum'"),

@@ -61,6 +61,7 @@ class LRU(Recurrent):
     max_phase: float = 2 * math.pi
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.r_min < self.r_max <= 1:
             raise ValueError(f"{describe(self)}: expected 0 <= r_min < r_max <= 1")
 

@@ -32,6 +32,12 @@ class Recurrent(Layer[Any, Any]):
     d_in: int
     d: int
 
+    def __post_init__(self) -> None:
+        sizes = {"d_in": self.d_in, "d_out": self.d_out, **self.carry_sizes()}
+        if min(sizes.values()) < 1:
+            shown = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            raise ValueError(f"{describe(self)}: expected sizes of at least 1, got {shown}")
+
     @property
     def d_out(self) -> int:
         """The size of the last axis of the output."""
@@ -182,6 +188,7 @@ class RNN(Recurrent):
     b_init: Initializer = Zeros()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.activation not in ("tanh", "relu"):
             raise ValueError(f"RNN got activation={self.activation!r}; expected 'tanh' or 'relu'")
 
