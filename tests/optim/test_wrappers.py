@@ -16,8 +16,8 @@ PARAMS = {
     "body": {"w": jnp.asarray(RNG.standard_normal((3, 2)), jnp.float32), "b": jnp.ones(2)},
     "head": {"w": jnp.asarray(RNG.standard_normal((2, 2)), jnp.float32), "b": jnp.zeros(2)},
 }
-# One rounding of float32 in a step; the largest parameters are about 2.
-CLOSE = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+# The bias corrections of optax's Adam lose digits in float32: 1e-5 of a step of 0.1, five times.
+CLOSE = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=5e-6)
 
 
 def gradients(p, t):
@@ -117,7 +117,7 @@ class TestPartition:
 
     def test_is_a_value(self):
         a, b = (optim.partition(GROUPS, {"body": "slow", "head": "fast"}) for _ in range(2))
-        assert a == b == pickle.loads(pickle.dumps(a))
+        assert a == b == pickle.loads(pickle.dumps(a))  # noqa: S301
         assert hash(a) == hash(b)
         with pytest.raises(TypeError, match="wanted a transform"):
             optim.partition({"**": 0.1})
@@ -276,11 +276,10 @@ class TestAccumulation:
         updates, _ = tx.update({"w": jnp.ones(1)}, tx.update({"w": jnp.ones(1)}, state)[1])
         np.testing.assert_array_equal(updates["w"], [2.0])  # a NaN is gone with its group
 
-    @pytest.mark.parametrize("k", [0, 1.5, "2", True])
+    @pytest.mark.usefixtures("unchecked")
+    @pytest.mark.parametrize("k", [0, 1.5, "2"])
     def test_what_is_no_k(self, k):
         for make in (lambda: optim.multi_steps(optim.sgd(0.1), k), lambda: optim.apply_every(k)):
-            if k is True:
-                continue
             with pytest.raises((TypeError, ValueError), match="wanted"):
                 make()
 
@@ -318,6 +317,7 @@ class TestChains:
         with pytest.raises(ValueError, match=r"one with \['adam'\], wanted a dict with \['clip', 'adam'\]"):
             tx.update(PARAMS, {"adam": state["adam"]}, PARAMS)
 
+    @pytest.mark.usefixtures("unchecked")
     def test_functions_as_links(self):
         def both(updates, params):
             return jax.tree.map(lambda g, p: g + p, updates, params)

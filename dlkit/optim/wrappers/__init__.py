@@ -6,9 +6,11 @@ from dlkit.optim.wrappers import conditional as _conditional
 from dlkit.optim.wrappers import flattened as _flattened
 from dlkit.optim.wrappers import freezing as _freezing
 from dlkit.optim.wrappers import hyperparams as _hyperparams
+from dlkit.optim.wrappers import loss_scaling as _loss_scaling
 from dlkit.optim.wrappers import map_params as _map_params
 from dlkit.optim.wrappers import masks as _masks
 from dlkit.optim.wrappers import partition as _partition
+from dlkit.optim.wrappers import reporting as _reporting
 from dlkit.optim.wrappers import skipping as _skipping
 from dlkit.optim.wrappers.accumulation import *
 from dlkit.optim.wrappers.chains import *
@@ -16,9 +18,11 @@ from dlkit.optim.wrappers.conditional import *
 from dlkit.optim.wrappers.flattened import *
 from dlkit.optim.wrappers.freezing import *
 from dlkit.optim.wrappers.hyperparams import *
+from dlkit.optim.wrappers.loss_scaling import *
 from dlkit.optim.wrappers.map_params import *
 from dlkit.optim.wrappers.masks import *
 from dlkit.optim.wrappers.partition import *
+from dlkit.optim.wrappers.reporting import *
 from dlkit.optim.wrappers.skipping import *
 
 __all__: list[str] = []
@@ -28,7 +32,9 @@ __all__ += _conditional.__all__
 __all__ += _flattened.__all__
 __all__ += _freezing.__all__
 __all__ += _hyperparams.__all__
+__all__ += _loss_scaling.__all__
 __all__ += _map_params.__all__
 __all__ += _masks.__all__
 __all__ += _partition.__all__
+__all__ += _reporting.__all__
 __all__ += _skipping.__all__
