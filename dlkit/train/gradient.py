@@ -55,17 +55,19 @@ def gradient(
             raise ValueError(f"accumulate={accumulate} does not divide the {n} rows of {path}: take a divisor of them")
     plain = replace(task, regularizer=None)
 
-    def body(carry: Any, i: Any) -> Any:
-        state, total, weight = carry
+    modes = None if mode.key is None else mode.split(accumulate)
+
+    def body(carry: Any, each: Any) -> Any:
+        (state, total, weight), (i, own_mode) = carry, each
         part = jax.tree.map(lambda leaf: _rows(leaf, i, accumulate), dict(batch))
-        one = _whole(plain, trained, params, state, part, mode.at(i), scale)
+        one = _whole(plain, trained, params, state, part, own_mode or mode, scale)
         own = one.sums["loss"]["weight"].high.astype(weight.dtype)
         total = jax.tree.map(lambda a, g: a + own.astype(a.real.dtype) * g.astype(a.dtype), total, one.grads)
         return (_same_types(state, one.state), total, weight + own), one.sums
 
     zeros = jax.tree.map(lambda p: jnp.zeros_like(p, _wide(jnp.result_type(p))), trained)
     start = (state, zeros, jnp.zeros((), jnp.result_type(float)))
-    (state, total, weight), pieces = jax.lax.scan(body, start, jnp.arange(accumulate, dtype=jnp.int32))
+    (state, total, weight), pieces = jax.lax.scan(body, start, (jnp.arange(accumulate, dtype=jnp.int32), modes))
     counted = jnp.where(weight == 0, 1, weight)
     grads = jax.tree.map(lambda a, p: (a / counted.astype(a.real.dtype)).astype(jnp.result_type(p)), total, trained)
     sums = _merged(task.table(), pieces, accumulate)

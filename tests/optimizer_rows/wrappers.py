@@ -27,6 +27,7 @@ def matrices(params):
     return jax.tree.map(lambda p: jnp.ndim(p) > 1, params)
 
 
+SCALE = [f"loss_scale/{name}" for name in ("scale", "finite_steps", "last_finite", "skipped")]
 INJECTED = ["count", *(f"hyperparams/{name}" for name in ("b1", "b2", "eps", "learning_rate"))]
 
 RECIPES = {
@@ -71,6 +72,26 @@ RECIPES = {
             *(f"inner_state/{path}" for path in at(ADAM, LR)),
         ],
     ),
+    "dynamic_loss_scale": (
+        optim.dynamic_loss_scale(optim.adam(0.1), optim.LossScale(1.0, growth_interval=10**6)),
+        [*SCALE, *(f"inner_state/{path}" for path in at(ADAM, LR))],
+    ),
+    "lookahead": (
+        optim.lookahead(optim.adam(0.2), 5, 0.5),
+        ["steps_since_sync", "slow/w", *(f"fast_state/{path}" for path in at(ADAM, LR))],
+    ),
+    "with_report": (
+        optim.with_report(optim.adam(0.1)),
+        ["count", "grad_norm", "update_norm", *(f"inner_state/{path}" for path in at(ADAM, LR))],
+    ),
+    "average_params": (
+        optim.chain(optim.adam(0.1), optim.average_params(0.9, warmup=True)),
+        [f"0/{path}" for path in at(ADAM, LR)] + ["1/count", "1/averaged", "1/average/w"],
+    ),
+    "project": (
+        optim.chain(optim.adam(0.1), optim.project(optim.projections.projection_box, lower=-5.0, upper=5.0)),
+        [f"0/{path}" for path in at(ADAM, LR)],
+    ),
 }
 
 BLOCKS = {
@@ -91,4 +112,13 @@ BLOCKS = {
         ["step", "inner_state/trace/w"],
     ),
     "apply_every": (optim.apply_every(2), ["count", "grad_acc/w"]),
+    "ema": (optim.ema(0.9), ["count", "ema/w"]),
+    "snapshot": (optim.snapshot("norm", optim.global_norm), ["measurement/norm"]),
+    "monitor": (
+        optim.monitor({"norm": optim.global_norm, "mean": optim.measure_with_ema(optim.global_norm, 0.9)}),
+        ["measurements/norm", "measurements/mean", "measure_states/1/count", "measure_states/1/ema"],
+    ),
+    "keep_params_nonnegative": (optim.keep_params_nonnegative(), []),
+    "proximal": (optim.proximal(optim.prox_l1, 0.1, 0.5), ["count"]),
+    "scale_by_depth": (optim.scale_by_depth(0.5, ("**",)), []),
 }

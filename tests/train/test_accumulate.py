@@ -136,7 +136,7 @@ def test_the_sum_is_kept_in_float32():
             return {"w": jnp.zeros(1, jnp.bfloat16)}
 
         def __call__(self, params, x):
-            return x * params["w"]
+            return x * params["w"][None]
 
     def value(outputs, targets):
         return outputs[:, 0]

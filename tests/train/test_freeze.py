@@ -22,7 +22,7 @@ layers = [
   { type = "Flatten" },
   { name = "backbone", type = "Chain", layers = [
     { type = "Linear", d_in = 64, d_out = 16 },
-    { name = "norm", type = "BatchNorm", d = 16 },
+    { type = "BatchNorm", d = 16 },
     { type = "Relu" },
   ] },
   { name = "head", type = "Linear", d_in = 16, d_out = 10 },
@@ -134,10 +134,9 @@ def test_statistics_inside_a_stack_and_a_resnet():
     np.testing.assert_allclose(task.result(measured)["loss"], expected, rtol=1e-6)
     assert problem.equal(new.state, state.state)
     resnet = train.Task(models.resnet20(10), losses.cross_entropy)
-    globs = ["head/**"]
     kept = [p for p in tree.flatten(jax.eval_shape(resnet.model.init, jax.random.key(0))) if not p.startswith("head")]
     state = jax.eval_shape(
-        lambda key: train.create_state(resnet.model, tx, key, freeze=[p for p in kept] + ["**/mean", "**/var"]),
+        lambda key: train.create_state(resnet.model, tx, key, freeze=[*kept, "**/mean", "**/var"]),
         jax.random.key(0),
     )
     batch = {"x": jnp.zeros((2, 32, 32, 3)), "y": jnp.zeros(2, jnp.int32), "weight": jnp.ones(2)}
@@ -145,7 +144,6 @@ def test_statistics_inside_a_stack_and_a_resnet():
         lambda s, b: train.training_step(resnet, tx, s, b, freeze=[*kept, "**/mean", "**/var"]), state, batch
     )[0]
     assert tree.diff(state, shapes) == ""
-    assert globs
 
 
 def test_a_pattern_that_matches_nothing_raises():
@@ -169,7 +167,7 @@ def test_a_state_made_without_freezing_is_explained():
 
 def test_a_frozen_run_resumes_to_the_same_bits(tmp_path):
     task = problem.task(network(dropout=0.25))
-    common = dict(batch_size=32, freeze=["backbone/**"], accumulate=2)
+    common = {"batch_size": 32, "freeze": ["backbone/**"], "accumulate": 2}
     whole = train.fit(task, optimizer(), problem.points(), epochs=2, **common)
     train.fit(task, optimizer(), problem.points(), epochs=1, run_dir=tmp_path, **common)
     again = train.fit(task, optimizer(), problem.points(), epochs=2, run_dir=tmp_path, **common)
