@@ -184,7 +184,7 @@ def test_flatten_is_the_same_and_one_vector():
     )
     state = optim.flatten(tx).init(PARAMS)
     assert {leaf.shape for leaf in jax.tree.leaves(state)} == {(), (14,)}
-    mixed = {"w": jnp.ones(2, jnp.bfloat16), "b": jnp.ones((2, 2)), "z": jnp.ones(1) * 1j}
+    mixed = {"w": jnp.ones(2, jnp.bfloat16), "b": jnp.ones((2, 2)), "z": jnp.array([1j])}
     tx = optim.flatten(optim.sgd(0.5))
     updates, _ = tx.update(mixed, tx.init(mixed), mixed)
     assert {name: u.dtype.name for name, u in updates.items()} == {"w": "float32", "b": "float32", "z": "complex64"}
@@ -310,7 +310,7 @@ class TestChains:
         tx = optim.named_chain(("clip", optim.clip_by_global_norm(1.0)), ("adam", optim.adam(0.1)))
         got, state = run(tx)
         same(got, run(optax.chain(optax.clip_by_global_norm(1.0), optax.adam(0.1)))[0])
-        assert list(state) == ["clip", "adam"]
+        assert set(state) == {"clip", "adam"}
         assert repr(tx).startswith("named_chain(('clip', ClipByGlobalNorm(max_norm=1.0)), ('adam', chain(")
         with pytest.raises(ValueError, match="distinct strings"):
             optim.named_chain(("a", optim.scale(1.0)), ("a", optim.scale(1.0)))

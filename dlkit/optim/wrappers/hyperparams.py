@@ -86,12 +86,16 @@ class InjectHyperparams(Shown, Transform[InjectHyperparamsState]):
                 return inner
         except TypeError as error:
             if (getattr(self.inner_factory, "__module__", None) or "").split(".")[0] == "dlkit":
-                error.add_note(
-                    f"in {show(self.inner_factory)}, where the numbers {', '.join(values)} are data; name those that "
-                    "have to be plain numbers: inject_hyperparams(..., static_args=...)"
-                )
+                error.add_note(_note(self.inner_factory, values))
                 raise
         return self.inner_factory(**dict(self.arguments), **values)
+
+
+def _note(factory: Any, values: Iterable[str]) -> str:
+    return (
+        f"in {show(factory)}, whose numbers {', '.join(values)} are data; name those that have to be plain numbers: "
+        "inject_hyperparams(..., static_args=...)"
+    )
 
 
 def _has_state(schedule: Any) -> bool:
@@ -169,8 +173,12 @@ def inject_hyperparams(
                 numbers[name] = as_float(show(inner_factory), name, value)
             else:
                 arguments[name] = _plain(value)
-        if not schedules:
-            check_link("inject_hyperparams", inner_factory(**arguments, **numbers))  # ranges, before anything is traced
+        if not schedules:  # ranges, before anything is traced
+            try:
+                check_link("inject_hyperparams", inner_factory(**arguments, **numbers))
+            except TypeError as error:
+                error.add_note(_note(inner_factory, numbers))
+                raise
         held, data, moving = (tuple(sorted(of.items())) for of in (arguments, numbers, schedules))
         return InjectHyperparams(inner_factory, held, data, moving, dtype)
 
