@@ -16,7 +16,7 @@ TREE = {
 }
 INSIDE = jax.tree.map(lambda x: 0.01 * jnp.abs(x), TREE)
 NORMAL = jax.tree.map(lambda x: jnp.cos(x), TREE)
-NAMES = [name for name in projections.__all__]
+NAMES = list(projections.__all__)
 ARGUMENTS = {
     "projection_box": [(-0.5, 0.7), (jax.tree.map(lambda x: -jnp.abs(x) / 2, TREE), 1.0)],
     "projection_non_negative": [()],
