@@ -101,7 +101,5 @@ def row_of(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     row = {}
     for name, value in values.items():
         plain = value if isinstance(value, int | float) else np.asarray(value).tolist()
-        row[name if name.startswith(("learning_rate", "grad_norm", "update_norm", "loss_scale")) else prefix + name] = (
-            plain
-        )
+        row[name if name.startswith(_OF_OPTIMIZER) else prefix + name] = plain
     return row

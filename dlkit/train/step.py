@@ -74,6 +74,9 @@ def training_step(
     rates = optim.learning_rates(opt_state)
     for path, rate in rates.items():
         sums["learning_rate" if len(rates) == 1 else f"learning_rate/{path}"] = rate
+    for path, clipped in optim.find_states(opt_state, optim.ClipByGlobalNormState).items():
+        if all(part.isdigit() for part in path.split("/") if part):  # in a chain: of all gradients, not of a group
+            sums["grad_norm"] = clipped.norm
     for kept in optim.find_states(opt_state, optim.WithReportState).values():
         sums |= {"grad_norm": kept.grad_norm, "update_norm": kept.update_norm}
     if log_grad_norm:
@@ -84,7 +87,7 @@ def training_step(
 def _check_slots(optimizer: Any, state: TrainState, trained: Any) -> None:
     """Raises ValueError where the optimizer's state was made for other leaves than those that are trained."""
     wanted = jax.eval_shape(optimizer.init, trained)
-    if changed := tree.diff(wanted, jax.tree.map(_strong, state.opt_state)):
+    if changed := tree.diff(*(jax.tree.map(_plain, slots) for slots in (wanted, state.opt_state))):
         raise ValueError(
             "freeze: the optimizer's state was not made for the leaves that are trained: make it with "
             f"create_state(model, optimizer, key, freeze=...), the same globs:\n{changed}"
@@ -104,6 +107,10 @@ def _alike(old: TrainState, new: TrainState) -> TrainState:
             f"a step must return a state like the one it got, but model or optimizer changed it:\n{changed}"
         )
     return jax.tree.map(lambda o, n: n if jnp.issubdtype(n.dtype, jax.dtypes.prng_key) else _cast(o, n), old, new)
+
+
+def _plain(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype)
 
 
 def _strong(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -215,7 +222,8 @@ def make_step(
       optimizer: one of `dlkit.optim`, or of optax.
       donate: let the new state take the memory of the old one, which cannot be used any more.
       max_traces: how often the step may be traced, and so compiled; None for any number.
-      log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping.
+      log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping. An optimizer with
+        `clip_by_global_norm` or `with_report` in it has computed it anyway: then it is always there.
       freeze: globs over the paths of parameters and of what the model remembers: these stay as they are, to the bit,
         are not differentiated and have no slots. The state is then that of `create_state(..., freeze=freeze)`.
       accumulate: micro-batches in a batch, one in memory at a time: the gradient, the loss and the metrics are those

@@ -167,3 +167,16 @@ def test_what_is_no_policy(arguments):
 def test_a_state_without_a_scale():
     with pytest.raises(ValueError, match="loss_scale: the optimizer state holds no loss scales, wanted one"):
         optim.loss_scale(optim.sgd(0.1).init({}))
+
+
+def test_a_skipped_step_is_no_reason_to_stop():
+    """An overflow is what the scale is for: `StopOnNan` goes on, also where the gradient's norm is logged."""
+    task = train.Task(Half(problem.network(dropout=0.0)), losses.cross_entropy)
+    tx = optim.dynamic_loss_scale(optim.sgd(0.1), optim.LossScale(2.0**26, 100, max_scale=2.0**30))
+    result = train.fit(
+        task, tx, problem.points(), epochs=2, batch_size=16, log_grad_norm=True, callbacks=[train.StopOnNan()]
+    )
+    assert result.stopped_because == "2 epochs"
+    assert 0 < int(optim.report(result.state.opt_state)["skipped"]) < 14
+    assert np.isfinite(result.last["train/loss"])
+    assert result.last["loss_scale"] < 2.0**26

@@ -94,6 +94,18 @@ def test_logged_values_are_those_used(whole):
             assert float(row["used"][name]) == np.float32(row[name])
 
 
+def test_the_norm_before_clipping_is_always_logged():
+    """Ask 52: what `clip_by_global_norm` saw, where it stands in the chain; of a group's gradients it would be half."""
+    batch, rows = tokens(0), []
+    for tx in (optim.chain(optim.clip_by_global_norm(0.1), optim.sgd(0.1)), optim.sgd(0.1)):
+        state = train.create_state(TASK.model, tx, jax.random.key(0))
+        rows.append(TASK.result(train.make_step(TASK, tx, log_grad_norm=tx == optim.sgd(0.1))(state, batch)[1]))
+    np.testing.assert_allclose(rows[0]["grad_norm"], rows[1]["grad_norm"], rtol=1e-6)
+    tx = optim.masked(optim.clip_by_global_norm(0.1), "head/**")
+    state = train.create_state(TASK.model, tx, jax.random.key(0))
+    assert "grad_norm" not in train.make_step(TASK, tx)(state, batch)[1]
+
+
 def test_logged_values_after_restore(tmp_path):
     tx = optimizer()
     state = train.create_state(TASK.model, tx, jax.random.key(0))
