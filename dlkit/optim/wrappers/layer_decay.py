@@ -48,9 +48,9 @@ class ScaleByDepth(Transform[EmptyState]):
     """
 
     decay: Scalar
-    layers: tuple[str, ...]
+    layers: str | tuple[str, ...] | list[str]
     _: KW_ONLY
-    stacked: tuple[str, ...] = ()
+    stacked: str | tuple[str, ...] | list[str] = ()
 
     def __post_init__(self) -> None:
         settle("scale_by_depth", self, nonnegative=("decay",))
@@ -83,7 +83,7 @@ class ScaleByDepth(Transform[EmptyState]):
 
     def _depths(self, params: Any) -> tuple[Any, dict[str, tuple[int, int]], int]:
         """The glob of every leaf, the first layer and the number of layers of every glob, and all layers."""
-        own = labels_of_globs("scale_by_depth", self.layers, params)
+        own = labels_of_globs("scale_by_depth", tuple(self.layers), params)
         lengths: dict[str, set[Any]] = {glob: set() for glob in self.layers}
         for (path, glob), leaf in zip(tree.flatten(own).items(), jax.tree.leaves(params), strict=True):
             if glob in self.stacked and jnp.ndim(leaf) == 0:
