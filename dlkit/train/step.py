@@ -68,7 +68,8 @@ def training_step(
     if scale is not None:
         finite = optim.last_step_was_finite(opt_state)
         model_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), model_state, state.state)
-        grads = optim.unscaled(grads, scale)
+        # An overflow is no accident, its step is skipped: then no gradient was used, and its norm is 0.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, jnp.zeros_like(g)), optim.unscaled(grads, scale))
         sums["loss_scale"] = scale
     new = _alike(state, TrainState(state.step + 1, params, model_state, opt_state, state.key))
     rates = optim.learning_rates(opt_state)

@@ -78,9 +78,7 @@ def add(table: Mapping[str, m.Metric], piece: Piece, measured: Mapping[str, Any]
     sums = jax.tree.map(
         lambda new, both: jnp.where(first, new, both).astype(jnp.result_type(new)), fixed, merged
     )  # a metric need not have sums that are neutral, so the first step's are taken as they are
-    # With a loss scale, a gradient that overflows is no accident: its step was skipped.
-    watched = ("penalty",) if "loss_scale" in last else ("penalty", "grad_norm")
-    loss = [fixed["loss"]["sum"].high, *(last[name] for name in watched if name in last)]
+    loss = [fixed["loss"]["sum"].high, *(last[name] for name in ("penalty", "grad_norm") if name in last)]
     finite = jnp.all(jnp.stack([jnp.isfinite(value).astype(jnp.int32) for value in loss]) == 1)
     bad = jnp.minimum(piece.bad, jnp.where(finite, jnp.asarray(NEVER), step.astype(jnp.int32)))
     return Piece(piece.count + 1, bad, sums, last), growing

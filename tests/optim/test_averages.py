@@ -43,8 +43,9 @@ def test_ema_equals_optax(debias, dtype):
         updates, a = ours.update(g, a)
         with jax.numpy_dtype_promotion("standard"):
             expected, b = theirs.update(g, b)
-        # bfloat16: the average is rounded where it is stored; in optax its products are, too.
-        close(updates, expected, rtol=1e-5 if dtype is None else 2e-2)
+        # bfloat16: here the average is rounded where it is stored, in optax its products and quotients are, too: up to
+        # five roundings of 2^-8.
+        close(updates, expected, rtol=1e-5 if dtype is None else 3e-2)
         assert a.ema["w"].dtype == b.ema["w"].dtype
 
 
@@ -134,7 +135,8 @@ class TestLookahead:
         for t in range(7):
             updates, a = ours.update(grads_of(p.fast), a, p)
             p = jax.tree.map(jnp.add, p, updates)
-            expected, b = theirs.update(grads_of(q.fast), b, q)
+            with jax.numpy_dtype_promotion("standard"):
+                expected, b = theirs.update(grads_of(q.fast), b, q)
             q = optax.apply_updates(q, expected)
             close(tuple(p), tuple(q))
             close(at(plain, t), p.fast)  # plain parameters: the slow ones are in the state

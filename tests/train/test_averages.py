@@ -10,7 +10,10 @@ from dlkit import data, losses, nn, train, tree
 
 
 def test_average_of_checkpoints(tmp_path):
-    states = [{"w": jnp.full(2, v), "n": jnp.int32(v), "half": jnp.full(1, v, jnp.bfloat16)} for v in (1.0, 2.0, 6.0)]
+    states = [
+        {"w": jnp.full(2, v, jnp.float32), "n": jnp.int32(v), "half": jnp.full(1, v, jnp.bfloat16)}
+        for v in (1.0, 2.0, 6.0)
+    ]
     paths = [train.save(tmp_path, t, state) for t, state in enumerate(states)]
     got = train.average_checkpoints(paths, states[0])
     np.testing.assert_array_equal(got["w"], 3.0)

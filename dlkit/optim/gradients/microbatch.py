@@ -107,12 +107,12 @@ def _concat(number: int) -> Accumulator:
     return Accumulator(init, update, finalize, lambda values: values)
 
 
-def _accumulator(kind: Any, number: int, executed: Any) -> Accumulator:
+def _accumulator(kind: Any, number: int) -> Accumulator:
     if isinstance(kind, Accumulator):
         return kind
     if not isinstance(kind, AccumulationType):
         raise TypeError(f"microbatch: got accumulator {kind!r}, wanted an AccumulationType or an Accumulator")
-    return _concat(number) if kind is AccumulationType.CONCAT else _mean_of(kind, executed)
+    return _concat(number) if kind is AccumulationType.CONCAT else _mean_of(kind, number)
 
 
 def microbatch(
@@ -137,10 +137,11 @@ def microbatch(
       accumulator: an `AccumulationType`, an `Accumulator`, or a tree of them that is a prefix of the result. Floating
         sums and means are kept in float32 at least, and rounded once.
       in_axes: the batch axis of each of these arguments.
-      num_real_microbatches: stop after so many (a number that may be traced): the others are padding. A mean is that
-        of these; concatenated rows of the others are 0.
+      num_real_microbatches: stop after so many (a number that may be traced): the others are padding. `RUNNING_MEAN`
+        is the mean of these; `MEAN` still divides by the number of all, as in optax; concatenated rows of the others
+        are 0.
 
-    Differences. optax: sums are kept in the dtype of the result there.
+    Differences. optax: equal; sums are kept in the dtype of the result there.
 
     >>> mean_loss = lambda w, x: jnp.mean((x @ w) ** 2)
     >>> x, w = jnp.arange(8.0).reshape(4, 2), jnp.ones(2)
@@ -181,7 +182,7 @@ def microbatch(
 
         shapes = jax.eval_shape(one, jnp.zeros((), jnp.int32))
         kinds = jax.tree.map(
-            lambda kind, below: jax.tree.map(lambda _: _accumulator(kind, number, executed), below), accumulator, shapes
+            lambda kind, below: jax.tree.map(lambda _: _accumulator(kind, number), below), accumulator, shapes
         )
         leaves, structure = jax.tree.flatten(shapes)
         each = jax.tree.leaves(kinds, is_leaf=lambda x: isinstance(x, Accumulator))
@@ -236,7 +237,7 @@ def micro_vmap(
         def some(*parts: Any) -> Any:
             values = mapped(*parts)
             return jax.tree.map(
-                lambda kind, below: jax.tree.map(_accumulator(kind, 1, 1).aggregate, below), accumulator, values
+                lambda kind, below: jax.tree.map(_accumulator(kind, 1).aggregate, below), accumulator, values
             )
 
         size = rows if microbatch_size is None else microbatch_size
