@@ -147,9 +147,9 @@ def microbatch(
     >>> x, w = jnp.arange(8.0).reshape(4, 2), jnp.ones(2)
     >>> in_parts = microbatch(jax.value_and_grad(mean_loss), 1, 2, AccumulationType.MEAN)
     >>> in_parts(w, x)
-    (Array(69., dtype=float32), Array([60., 78.], dtype=float32))
+    (Array(69., dtype=float32), Array([62., 76.], dtype=float32))
     >>> jax.value_and_grad(mean_loss)(w, x)
-    (Array(69., dtype=float32), Array([60., 78.], dtype=float32))
+    (Array(69., dtype=float32), Array([62., 76.], dtype=float32))
 
     Raises:
       ValueError: the size does not divide the batch, or the arguments have batches of different sizes.

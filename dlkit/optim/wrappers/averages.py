@@ -37,7 +37,7 @@ class Ema(Transform[EmaState]):
     >>> tx = ema(0.9)
     >>> grads, state = {"w": jnp.ones(1)}, tx.init({"w": jnp.ones(1)})
     >>> updates, state = tx.update(grads, state)
-    >>> updates["w"], state.ema["w"]
+    >>> updates["w"].round(4), state.ema["w"]
     (Array([1.], dtype=float32), Array([0.1], dtype=float32))
 
     Raises:

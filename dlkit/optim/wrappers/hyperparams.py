@@ -216,7 +216,7 @@ def set_hyperparams(opt_state: Any, **values: Any) -> Any:
     >>> from dlkit import optim
     >>> state = optim.inject_hyperparams(optim.adam)(1e-3).init({"w": jnp.ones(2)})
     >>> set_hyperparams(state, learning_rate=1e-4).hyperparams["learning_rate"]
-    Array(1.e-04, dtype=float32)
+    Array(0.0001, dtype=float32)
 
     Raises:
       ValueError: the state holds no hyperparameter of this name, or the shape does not fit.

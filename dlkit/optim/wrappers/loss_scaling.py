@@ -138,7 +138,7 @@ class DynamicLossScale(Transform[DynamicLossScaleState]):
     `train.fit` multiply the loss by themselves, and keep what the model remembers in a skipped step.
 
     Args:
-      inner: a transform; clipping belongs inside, where gradients have their own size.
+      inner: a transform; clipping and `with_report` belong inside, where gradients have their own size.
       policy: how the scale moves; see `LossScale`.
 
     >>> from dlkit import optim
