@@ -57,6 +57,7 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
         f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
         f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
         f"model    {summary.parameters:,} parameters, {_flops(summary.flops)}",
+        *_options(parts),
         "",
     ]
     rows = [
@@ -67,6 +68,23 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
     lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
     return "\n".join(lines) + "\n"
+
+
+def _options(parts: Any) -> list[str]:
+    """What is frozen, and how a batch is cut."""
+    import jax
+
+    from dlkit import tree
+
+    spec, lines = parts.config.train, []
+    if spec.freeze:
+        params = jax.eval_shape(parts.task.model.init, jax.random.key(0))
+        count = tree.count(tree.select(params, spec.freeze, required=False))
+        lines.append(f"frozen   {count:,} of them: {', '.join(spec.freeze)}")
+    if spec.accumulate > 1:
+        size = spec.batch_size // spec.accumulate
+        lines.append(f"parts    a batch is {spec.accumulate} micro-batches of {size}")
+    return lines
 
 
 def _cores() -> int:

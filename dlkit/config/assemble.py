@@ -45,6 +45,8 @@ class Parts:
             "seed": self.config.seed,
             "log_every": spec.log_every,
             "eval_batch_size": self.eval_batch_size,
+            "freeze": spec.freeze,
+            "accumulate": spec.accumulate,
         }
 
     @property
@@ -75,6 +77,10 @@ def assemble(config: Config) -> Parts:
     check_monitors(config, task, validated=valid is not None)
     steps = -(-len(training) // config.train.batch_size)
     optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
-    outputs = check_shapes(task, optimizer, training, config.train.batch_size)
+    if config.train.batch_size % config.train.accumulate:
+        raise ConfigError(
+            f"train.accumulate: {config.train.accumulate} does not divide train.batch_size = {config.train.batch_size}"
+        )
+    outputs = check_shapes(task, optimizer, training, config.train.batch_size, config.train.freeze)
     check_labels(config, outputs, (training, valid, test))
     return Parts(config, task, optimizer, training, valid, test, steps)

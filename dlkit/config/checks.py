@@ -9,13 +9,16 @@ import numpy as np
 from dlkit import data, nn, train
 from dlkit.config.errors import ConfigError, nearest
 from dlkit.config.schema import Config
+from dlkit.train.freezing import trainable
 
 __all__ = ["check_labels", "check_monitors", "check_shapes"]
 
 CLASSIFIERS = ("cross_entropy", "focal", "multiclass_hinge")
 
 
-def check_shapes(task: train.Task, optimizer: Any, training: data.Arrays, batch_size: int) -> Any:
+def check_shapes(
+    task: train.Task, optimizer: Any, training: data.Arrays, batch_size: int, freeze: tuple[str, ...] = ()
+) -> Any:
     """The model's outputs for one batch, as shapes; model, loss, metrics, penalty and optimizer are traced.
 
     Raises:
@@ -41,7 +44,10 @@ def check_shapes(task: train.Task, optimizer: Any, training: data.Arrays, batch_
         _traced(f"metrics: {name}", metric.measure, outputs, y, weight)
     if task.regularizer is not None:
         _traced("regularizer", task.regularizer, params)
-    _traced("optimizer", optimizer.init, params)
+    trained = _traced("train.freeze", lambda p, s: trainable(p, s, freeze), params, state)
+    if not jax.tree.leaves(trained):
+        raise ConfigError(f"train.freeze: {', '.join(map(repr, freeze))} leave no parameter to train")
+    _traced("optimizer", optimizer.init, trained)
     return outputs
 
 
@@ -54,7 +60,7 @@ def _traced(section: str, fn: Any, *args: Any) -> Any:
         return jax.eval_shape(fn, *args)
     except (ValueError, TypeError, ArithmeticError) as error:
         notes = [note for note in getattr(error, "__notes__", ()) if "JAX has removed" not in note]
-        given = "" if section in ("regularizer", "optimizer") else f" (given {_given(args)})"
+        given = "" if section in ("regularizer", "optimizer", "train.freeze") else f" (given {_given(args)})"
         raise ConfigError(f"{section}: {'; '.join([str(error).strip(), *notes])}{given}") from None
 
 

@@ -98,6 +98,8 @@ class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10**6)]
     batch_size: Annotated[int, Field(ge=1, le=10**7)]
     eval_batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
+    accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
+    freeze: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     log_every: Count = 20
     early_stopping: EarlyStopping | None = None
     checkpoints: Checkpoints = Checkpoints()

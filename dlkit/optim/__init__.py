@@ -23,6 +23,7 @@
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import hyper as _hyper
 from dlkit.optim import presets as _presets
+from dlkit.optim import projections
 from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
 from dlkit.optim import scaling as _scaling
@@ -39,7 +40,7 @@ from dlkit.optim.schedules import *
 from dlkit.optim.transform import *
 from dlkit.optim.wrappers import *
 
-__all__: list[str] = []
+__all__: list[str] = ["projections"]
 __all__ += _transform.__all__
 __all__ += _hyper.__all__
 __all__ += _report.__all__

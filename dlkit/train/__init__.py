@@ -5,6 +5,7 @@
 `make_step` gives the step alone, for a loop of your own. `docs/training.md` and `docs/checkpoints.md` have the rest.
 """
 
+from dlkit.train.averages import average_checkpoints, update_batch_norm
 from dlkit.train.callbacks import Callback, EarlyStopping, StopOnNan
 from dlkit.train.checkpoint import CheckpointError, CheckpointWarning, Saved, latest, read, restore, save
 from dlkit.train.checkpointer import Checkpointer, best_step
@@ -38,6 +39,7 @@ __all__ = [
     "Task",
     "TensorBoard",
     "TrainState",
+    "average_checkpoints",
     "best_step",
     "create_state",
     "evaluate",
@@ -52,4 +54,5 @@ __all__ = [
     "restore",
     "save",
     "training_step",
+    "update_batch_norm",
 ]

@@ -18,7 +18,7 @@ from dlkit.train.callbacks import Callback, StopOnNan, non_finite
 from dlkit.train.checkpointer import Checkpointer
 from dlkit.train.evaluate import evaluate
 from dlkit.train.feed import feed, replicated
-from dlkit.train.inputs import check_inputs, check_optimizer
+from dlkit.train.inputs import check_inputs, check_optimizer, run_options
 from dlkit.train.ledger import Ledger, row_of
 from dlkit.train.lock import locked
 from dlkit.train.loggers import JsonLines
@@ -52,6 +52,8 @@ def fit(
     state: TrainState | None = None,
     sharding: Any = None,
     log_grad_norm: bool = False,
+    freeze: str | Sequence[str] = (),
+    accumulate: int = 1,
 ) -> Result:
     """Train until `epochs` epochs or `max_steps` steps are done, or a callback stops the run.
 
@@ -76,6 +78,7 @@ def fit(
       state: where to start instead of `create_state(task.model, optimizer, jax.random.key(seed))`; it is copied.
       sharding: how the rows of a batch lie on devices; the parameters are on all of them.
       log_grad_norm: add `grad_norm` to the rows, the gradient's norm in the last step.
+      freeze, accumulate: what stays as it is, and micro-batches in a batch; see `make_step`.
 
     Returns:
       A `Result`: the final `state`, the `history` (a row an epoch), its `best` and `last` row, and `stopped_because`.
@@ -103,6 +106,7 @@ def fit(
         eval_batch_size=eval_batch_size,
     )  # fmt: skip
     check_optimizer(optimizer)
+    options = run_options(freeze, accumulate)
     loader = train if isinstance(train, Loader) else Loader(train, batch_size, seed=seed)
     folder = None if run_dir is None else Path(run_dir)
     run = Run(
@@ -110,7 +114,7 @@ def fit(
         callbacks=_ordered(callbacks, folder), run_dir=folder, log_every=log_every,
     )  # fmt: skip
     with locked(folder):
-        step = _start(run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm)
+        step = _start(run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm, **options)
         run.check_limits()
         if run.stopped_because is not None:  # it had ended, and nothing is left to do
             return _exported(run)
@@ -150,7 +154,7 @@ def _ordered(callbacks: Sequence[Any], run_dir: Path | None) -> list[Callback]:
 
 
 def _start(
-    run: Run, seed: int, state: TrainState | None, sharding: Any, *, resume: bool, log_grad_norm: bool
+    run: Run, seed: int, state: TrainState | None, sharding: Any, *, resume: bool, freeze: Sequence[str], **options: Any
 ) -> Callable[..., Any]:
     """Give the run its state, new or restored; returns the compiled step."""
     task, optimizer, table = run.task, run.optimizer, run.task.table()
@@ -159,7 +163,7 @@ def _start(
         if not resume:
             raise ValueError(f"{run.run_dir} holds a run: choose another run_dir, or go on with it (resume=True)")
         saved = checkpoint.newest(run.folder)
-    make = functools.partial(create_state, task.model, optimizer)
+    make = functools.partial(create_state, task.model, optimizer, freeze=freeze)
     if saved is None:
         run.state = _everywhere(make(jax.random.key(seed)) if state is None else own(state, copy=True), sharding)
         like = run.state
@@ -167,7 +171,7 @@ def _start(
         like = jax.eval_shape(make, jax.random.key(seed)) if state is None else state
 
     # The inner function is traced once, here; the outer one reuses that.
-    measure = jax.jit(functools.partial(training_step, task, optimizer, log_grad_norm=log_grad_norm), inline=True)
+    measure = jax.jit(functools.partial(training_step, task, optimizer, freeze=freeze, **options), inline=True)
     shapes = jax.eval_shape(measure, like, run.loader.batch(0, 0))[1]
     zeros = empty(table, shapes)
     packing = Packing(zeros)

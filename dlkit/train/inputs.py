@@ -4,7 +4,7 @@ from typing import Any
 
 from dlkit.data import Arrays, Loader
 
-__all__ = ["check_arrays", "check_inputs", "check_optimizer"]
+__all__ = ["check_arrays", "check_inputs", "check_optimizer", "run_options"]
 
 
 def check_inputs(train: Any, valid: Any, **counts: Any) -> None:
@@ -20,10 +20,27 @@ def check_inputs(train: Any, valid: Any, **counts: Any) -> None:
     for name, value in counts.items():
         if value is None and name == "max_steps":
             continue
-        if value is None or isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"{name} must be a whole number, got {value!r}")
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+        _check_count(name, value)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if value is None or isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def run_options(freeze: Any, accumulate: Any) -> dict[str, Any]:
+    """`freeze` as a tuple of globs (one string is one glob) and `accumulate`, as keyword arguments.
+
+    Raises:
+      TypeError: `freeze` holds no strings, `accumulate` is no whole number. ValueError: it is below 1.
+    """
+    globs = (freeze,) if isinstance(freeze, str) else tuple(freeze)
+    if not all(isinstance(glob, str) for glob in globs):
+        raise TypeError(f"freeze must be path globs such as 'backbone/**', got {freeze!r}")
+    _check_count("accumulate", accumulate)
+    return {"freeze": globs, "accumulate": int(accumulate)}
 
 
 def check_arrays(name: str, dataset: Any) -> None:

@@ -13,6 +13,8 @@ from dlkit.train.task import Task
 
 __all__ = ["Ledger", "row_of"]
 
+_OF_OPTIMIZER = ("learning_rate", "grad_norm", "update_norm", "loss_scale")
+
 
 class Cut(NamedTuple):
     step: int
@@ -95,9 +97,9 @@ class Ledger:
 
 
 def row_of(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Values by name as part of a row: numbers, and arrays as nested lists. The learning rate has no prefix."""
+    """Values by name as part of a row: numbers, and arrays as nested lists. What the optimizer says has no prefix."""
     row = {}
     for name, value in values.items():
         plain = value if isinstance(value, int | float) else np.asarray(value).tolist()
-        row[name if name.startswith(("learning_rate", "grad_norm")) else prefix + name] = plain
+        row[name if name.startswith(_OF_OPTIMIZER) else prefix + name] = plain
     return row

@@ -1,5 +1,6 @@
 """The state of a training run: everything that the next step depends on, in one pytree."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from dlkit.nn import Layer, fold_name
+from dlkit.train.freezing import trainable
 
 __all__ = ["TrainState", "create_state", "own"]
 
@@ -21,12 +23,17 @@ class TrainState(NamedTuple):
     key: Any  # of the run; the key of step t is fold_in(key, t)
 
 
-def create_state(model: Layer[Any, Any], optimizer: Any, key: Array) -> TrainState:
+def create_state(model: Layer[Any, Any], optimizer: Any, key: Array, *, freeze: str | Sequence[str] = ()) -> TrainState:
     """The state before the first step.
 
     The parameters are `model.init(fold_name(key, "init"))` and the run's key is `fold_name(key, "run")`, so the draws
     of a step never depend on how many draws the initialization made. Every leaf is a buffer of its own and has a
     strong type, so the state can be donated, and the step is traced once.
+
+    With `freeze`, globs over the paths of the parameters, the optimizer has no slots for what they match.
+
+    Raises:
+      ValueError: a glob of `freeze` matches nothing.
 
     >>> from dlkit import nn, optim
     >>> state = create_state(nn.Linear(3, 2), optim.adam(1e-3), jax.random.key(0))
@@ -34,10 +41,9 @@ def create_state(model: Layer[Any, Any], optimizer: Any, key: Array) -> TrainSta
     (Array(0, dtype=int32), (3, 2))
     """
     params = model.init(fold_name(key, "init"))
-    state = TrainState(
-        jnp.zeros((), jnp.int32), params, model.init_state(), optimizer.init(params), fold_name(key, "run")
-    )
-    return own(state)
+    held = model.init_state()
+    slots = optimizer.init(trainable(params, held, (freeze,) if isinstance(freeze, str) else tuple(freeze)))
+    return own(TrainState(jnp.zeros((), jnp.int32), params, held, slots, fold_name(key, "run")))
 
 
 def own(tree: Any, *, copy: bool = False) -> Any:

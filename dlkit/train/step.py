@@ -1,7 +1,7 @@
 """One training step: jitted, donated, traced once."""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,9 @@ import jax.numpy as jnp
 
 from dlkit import optim, tree
 from dlkit.nn import EVAL, training
+from dlkit.train.freezing import frozen_task, join, keep_frozen, trainable
+from dlkit.train.gradient import gradient
+from dlkit.train.inputs import run_options
 from dlkit.train.state import TrainState
 from dlkit.train.task import Task
 
@@ -24,33 +27,72 @@ class DonatedError(RuntimeError):
 
 
 def training_step(
-    task: Task, optimizer: Any, state: TrainState, batch: Mapping[str, Any], *, log_grad_norm: bool = False
+    task: Task,
+    optimizer: Any,
+    state: TrainState,
+    batch: Mapping[str, Any],
+    *,
+    log_grad_norm: bool = False,
+    freeze: Sequence[str] = (),
+    accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The pure function that `make_step` compiles: gradient, update, new state, measured sums.
 
     The draws of the step come from `training(fold_in(state.key, state.step))`: they depend on the run's key and the
     number of the step alone, and not on how often the run was stopped.
 
+    Where the optimizer holds a `dynamic_loss_scale`, the loss is multiplied by it, and a step that it skips leaves what
+    the model remembers as it was, too.
+
     Raises:
-      ValueError: the optimizer or the model returned a state of another structure, shape or dtype. Whatever a layer
-        raises carries the fields and shapes of the batch as a note.
+      ValueError: the optimizer or the model returned a state of another structure, shape or dtype; a glob of `freeze`
+        matches nothing; `accumulate` does not divide the batch. Whatever a layer raises carries the fields and shapes
+        of the batch as a note.
     """
+    trained = trainable(state.params, state.state, freeze)
+    if freeze:
+        _check_slots(optimizer, state, trained)
+    scale = optim.loss_scale(state.opt_state) if optim.find_states(state.opt_state, optim.LossScaleState) else None
     try:
         mode = training(jax.random.fold_in(state.key, state.step))
-        gradient = jax.value_and_grad(task.loss_and_sums, has_aux=True)
-        (_, (model_state, _, sums)), grads = gradient(state.params, state.state, batch, mode)
+        grads, model_state, sums = gradient(
+            frozen_task(task, freeze), trained, state.params, state.state, batch, mode, accumulate=accumulate,
+            scale=scale,
+        )  # fmt: skip
     except Exception as error:
         error.add_note(f"in a training step on the batch {describe(batch)}")
         raise
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optim.apply_updates(state.params, updates)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    params = join(optim.apply_updates(trained, updates), state.params)
+    model_state = keep_frozen(state.state, model_state, freeze)
+    if scale is not None:
+        finite = optim.last_step_was_finite(opt_state)
+        model_state = jax.tree.map(lambda new, old: jnp.where(finite, new, old), model_state, state.state)
+        # An overflow is no accident, its step is skipped: then no gradient was used, and its norm is 0.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, jnp.zeros_like(g)), optim.unscaled(grads, scale))
+        sums["loss_scale"] = scale
     new = _alike(state, TrainState(state.step + 1, params, model_state, opt_state, state.key))
     rates = optim.learning_rates(opt_state)
     for path, rate in rates.items():
         sums["learning_rate" if len(rates) == 1 else f"learning_rate/{path}"] = rate
+    for path, clipped in optim.find_states(opt_state, optim.ClipByGlobalNormState).items():
+        if all(part.isdigit() for part in path.split("/") if part):  # in a chain: of all gradients, not of a group
+            sums["grad_norm"] = clipped.norm
+    for kept in optim.find_states(opt_state, optim.WithReportState).values():
+        sums |= {"grad_norm": kept.grad_norm, "update_norm": kept.update_norm}
     if log_grad_norm:
         sums["grad_norm"] = optim.global_norm(grads)
     return new, sums
+
+
+def _check_slots(optimizer: Any, state: TrainState, trained: Any) -> None:
+    """Raises ValueError where the optimizer's state was made for other leaves than those that are trained."""
+    wanted = jax.eval_shape(optimizer.init, trained)
+    if changed := tree.diff(*(jax.tree.map(_plain, slots) for slots in (wanted, state.opt_state))):
+        raise ValueError(
+            "freeze: the optimizer's state was not made for the leaves that are trained: make it with "
+            f"create_state(model, optimizer, key, freeze=...), the same globs:\n{changed}"
+        )
 
 
 def describe(batch: Any) -> str:
@@ -66,6 +108,10 @@ def _alike(old: TrainState, new: TrainState) -> TrainState:
             f"a step must return a state like the one it got, but model or optimizer changed it:\n{changed}"
         )
     return jax.tree.map(lambda o, n: n if jnp.issubdtype(n.dtype, jax.dtypes.prng_key) else _cast(o, n), old, new)
+
+
+def _plain(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(jnp.shape(leaf), leaf.dtype)
 
 
 def _strong(leaf: Any) -> jax.ShapeDtypeStruct:
@@ -161,7 +207,14 @@ class EvalStep(Compiled):
 
 
 def make_step(
-    task: Task, optimizer: Any, *, donate: bool = True, max_traces: int | None = 1, log_grad_norm: bool = False
+    task: Task,
+    optimizer: Any,
+    *,
+    donate: bool = True,
+    max_traces: int | None = 1,
+    log_grad_norm: bool = False,
+    freeze: Sequence[str] = (),
+    accumulate: int = 1,
 ) -> Step:
     """A compiled training step, `step(state, batch) -> (state, metrics)`.
 
@@ -170,7 +223,12 @@ def make_step(
       optimizer: one of `dlkit.optim`, or of optax.
       donate: let the new state take the memory of the old one, which cannot be used any more.
       max_traces: how often the step may be traced, and so compiled; None for any number.
-      log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping.
+      log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping. An optimizer with
+        `clip_by_global_norm` or `with_report` in it has computed it anyway: then it is always there.
+      freeze: globs over the paths of parameters and of what the model remembers: these stay as they are, to the bit,
+        are not differentiated and have no slots. The state is then that of `create_state(..., freeze=freeze)`.
+      accumulate: micro-batches in a batch, one in memory at a time: the gradient, the loss and the metrics are those
+        of the whole batch (but `BatchNorm` sees micro-batches, and each draws its own dropout).
 
     Returns:
       The step. Its metrics stay on the device, as sums: `loss` and each metric of the task (`task.result(metrics)`
@@ -193,8 +251,10 @@ def make_step(
     (3, 1, ['learning_rate', 'loss'])
     """
 
+    options = run_options(freeze, accumulate)
+
     def body(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, Any]]:
-        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm)
+        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm, **options)
 
     return Step("training_step", body, donate=donate, max_traces=max_traces)
 

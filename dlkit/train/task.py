@@ -57,7 +57,8 @@ class Task:
     ((), (2, 3))
 
     Raises:
-      ValueError: two metrics of one name, or one called `loss`, `penalty`, `learning_rate` or `grad_norm`.
+      ValueError: two metrics of one name, or one called `loss`, `penalty` or as the optimizer's numbers are:
+        `learning_rate`, `grad_norm`, `update_norm`, `loss_scale`.
       TypeError: a metric without `measure`, `merge` and `result`.
     """
 
@@ -71,11 +72,10 @@ class Task:
     def __post_init__(self) -> None:
         pairs = tuple(self.metrics.items() if isinstance(self.metrics, Mapping) else self.metrics)
         names = [name for name, _ in pairs]
-        reserved = {"loss", "penalty", "learning_rate", "grad_norm"} & set(names)
+        taken = ("loss", "penalty", "learning_rate", "grad_norm", "update_norm", "loss_scale")
+        reserved = set(taken) & set(names)
         if reserved or len(set(names)) < len(names):
-            raise ValueError(
-                f"metrics are called {names}: expected distinct names, none of loss, penalty, learning_rate, grad_norm"
-            )
+            raise ValueError(f"metrics are called {names}: expected distinct names, none of {', '.join(taken)}")
         for name, metric in pairs:
             if not isinstance(metric, Metric):
                 raise TypeError(

@@ -1,13 +1,14 @@
 """Which parameters a transform acts on: path globs, or optax's forms (a tree of booleans, or a callable)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
 from dlkit import tree
 from dlkit.optim.transform import Transform, call_update, check_link
+from dlkit.optim.wrappers.shown import Shown
 
 __all__ = ["WEIGHTS", "Mask", "Masked", "MaskedNode", "MaskedState", "masked", "resolve_mask"]
 
@@ -68,6 +69,8 @@ def resolve_mask(mask: Mask, params: Any) -> Any:
       ValueError: a glob matches nothing, or the tree of booleans does not fit.
       TypeError: the mask is none of the accepted forms.
     """
+    if isinstance(params, ParamsPlaceholder):
+        return params
     settled = settle_mask("mask", mask)
     if settled is None:
         return jax.tree.map(lambda _: True, params)
@@ -82,6 +85,12 @@ def resolve_mask(mask: Mask, params: Any) -> Any:
         ) from None
 
 
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class ParamsPlaceholder:
+    """Stands for a whole tree of parameters where `tree_map_params` asks which parts of a state are like them."""
+
+
 class MaskedNode(NamedTuple):
     """Stands where a leaf was left out: a container of nothing, which JAX's tree functions pass over."""
 
@@ -92,8 +101,8 @@ class MaskedState(NamedTuple):
     inner_state: Any
 
 
-@dataclass(frozen=True)
-class Masked(Transform[MaskedState]):
+@dataclass(frozen=True, repr=False)
+class Masked(Shown, Transform[MaskedState]):
     """Applies `inner` to the leaves that `mask` chooses, and returns the other gradients as they came.
 
     State is kept for the chosen leaves only. `inner` may be an optax transformation. To freeze the others, follow it
@@ -102,6 +111,8 @@ class Masked(Transform[MaskedState]):
     Args:
       inner: a transform.
       mask: a path glob, a tuple of globs, a tree of booleans (or a prefix of one), or a callable that returns it.
+      mask_compatible_extra_args: whether an extra argument of `update` with the structure of the gradients (`grad=`) is
+        cut down to the chosen leaves, too.
 
     >>> from dlkit import optim
     >>> import jax.numpy as jnp
@@ -116,24 +127,35 @@ class Masked(Transform[MaskedState]):
 
     inner: Any
     mask: Any
+    _: KW_ONLY
+    mask_compatible_extra_args: bool = False
 
     def __post_init__(self) -> None:
         check_link("masked", self.inner)
         object.__setattr__(self, "mask", settle_mask("masked", self.mask))
 
     def init(self, params: Any) -> MaskedState:
-        return MaskedState(self.inner.init(_choose(resolve_mask(self.mask, params), params)))
+        return MaskedState(self.inner.init(choose(resolve_mask(self.mask, params), params)))
 
     def update(self, grads: Any, state: MaskedState, params: Any = None, **extra: Any) -> tuple[Any, MaskedState]:
         chosen = resolve_mask(self.mask, grads)
-        some = None if params is None else _choose(chosen, params)
-        updates, inner_state = call_update(self.inner, _choose(chosen, grads), state.inner_state, some, extra)
+        some = None if params is None else choose(chosen, params)
+        if self.mask_compatible_extra_args:
+            extra = choose_extra(chosen, grads, extra)
+        updates, inner_state = call_update(self.inner, choose(chosen, grads), state.inner_state, some, extra)
         merged = jax.tree.map(lambda keep, new, old: new if keep else old, chosen, updates, grads)
         return merged, MaskedState(inner_state)
 
 
-def _choose(mask: Any, of: Any) -> Any:
+def choose(mask: Any, of: Any) -> Any:
+    """`of` with a `MaskedNode` for every leaf that is not chosen."""
     return jax.tree.map(lambda keep, leaf: leaf if keep else MaskedNode(), mask, of)
+
+
+def choose_extra(mask: Any, grads: Any, extra: dict[str, Any]) -> dict[str, Any]:
+    """The extra arguments, those with the structure of the gradients cut down to the chosen leaves."""
+    like = jax.tree.structure(grads)
+    return {name: choose(mask, arg) if jax.tree.structure(arg) == like else arg for name, arg in extra.items()}
 
 
 masked = Masked
