@@ -5,6 +5,6 @@
 
 from optimizer_rows import basic, wrappers
 
-FAMILIES = (basic, wrappers)
+FAMILIES = (basic, wrappers,)
 RECIPES = {name: row for family in FAMILIES for name, row in family.RECIPES.items()}
 BLOCKS = {name: row for family in FAMILIES for name, row in family.BLOCKS.items()}
