@@ -22,11 +22,13 @@
 
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import hyper as _hyper
+from dlkit.optim import keras as keras
 from dlkit.optim import presets as _presets
 from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
 from dlkit.optim import scaling as _scaling
 from dlkit.optim import schedules as _schedules
+from dlkit.optim import torch as torch
 from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim.gradients import *

@@ -63,8 +63,8 @@ class ScaleByAdan(Transform[ScaleByAdanState]):
             direction = of_m.astype(g.dtype) * m + ahead * (of_v.astype(g.dtype) * v)
             return direction / (jnp.sqrt(of_n.astype(n.dtype) * n + self.eps_root) + self.eps), m, v, n, g
 
-        updates, *moments = leafwise("scale_by_adan", step, grads, state.m, state.v, state.n, state.g)
-        return updates, ScaleByAdanState(*moments, t)
+        updates, m, v, n, last = leafwise("scale_by_adan", step, grads, state.m, state.v, state.n, state.g)
+        return updates, ScaleByAdanState(m, v, n, last, t)
 
 
 scale_by_adan = ScaleByAdan
