@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit.optim.gradients.decay import decay_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, as_float, settle
-from dlkit.optim.leaves import leafwise
+from dlkit.optim.leaves import leafwise, widest
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.scaling import scale, scale_by_learning_rate
 from dlkit.optim.traced import as_dtype
@@ -85,7 +85,7 @@ class NewtonSchulz(Transform[EmptyState]):
 
 def _length(x: Float[Array, "rows columns"]) -> Float[Array, ""]:
     """Summed in float32 at least, and rounded once."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = x.astype(widest(x.dtype, jnp.dtype(jnp.float32)))
     return jnp.sqrt(jnp.sum(wide * wide)).astype(x.dtype)
 
 
