@@ -20,7 +20,9 @@
 0.01 0.0004 True
 """
 
+from dlkit.optim import keras as keras
 from dlkit.optim import projections as projections
+from dlkit.optim import torch as torch
 from dlkit.optim import transform as _transform
 from dlkit.optim import hyper as _hyper
 from dlkit.optim import report as _report
@@ -40,7 +42,7 @@ from dlkit.optim.rules import *
 from dlkit.optim.schedules import *
 from dlkit.optim.wrappers import *
 
-__all__: list[str] = ["projections"]
+__all__: list[str] = ["keras", "projections", "torch"]
 __all__ += _transform.__all__
 __all__ += _hyper.__all__
 __all__ += _report.__all__

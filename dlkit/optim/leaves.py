@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlkit import tree
+from dlkit.optim.traced import as_dtype
 
 __all__ = ["abs_sq", "check_like", "leafwise", "need_params", "real_dtype", "widest", "zeros_like"]
 
@@ -33,7 +34,7 @@ def need_params(owner: str, params: Any) -> None:
         raise ValueError(f"{owner}: it reads the parameters: call update(grads, state, params), got params=None")
 
 
-def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0.0, real: bool = False) -> Any:
+def zeros_like(owner: str, params: Any, dtype: Any = None, fill: Any = 0.0, real: bool = False) -> Any:
     """A tree of moments: strongly typed, sharded as the parameters are, in their dtypes unless `dtype` is given.
 
     With `real`, the moments of complex parameters are real: averages of |g|^2, say.
@@ -49,7 +50,8 @@ def zeros_like(owner: str, params: Any, dtype: Any = None, fill: float | int = 0
                 f"{owner}: it works on floating-point parameters; {path!r} is {own}. Leave it out with `masked`"
             )
         wanted = own if dtype is None else jnp.dtype(dtype)
-        return jnp.full_like(p, fill, dtype=real_dtype(wanted) if real else wanted)
+        wanted = real_dtype(wanted) if real else wanted
+        return jnp.full_like(p, as_dtype(fill, wanted), dtype=wanted)
 
     return tree.map_with_path(moment, params)
 

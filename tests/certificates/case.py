@@ -19,7 +19,8 @@ class Case:
     ours: Any
     optax: Callable[[], Any] | None = None  # makes optax's transformation
     torch: tuple[str, Mapping[str, Any]] | None = None  # the class in torch.optim, and its arguments
-    keras: tuple[str, Mapping[str, Any]] | None = None  # the class in keras.optimizers, and its arguments
+    # The class in keras.optimizers, and its arguments; a callable makes one from the module, a schedule of Keras's say.
+    keras: tuple[str, Mapping[str, Any]] | None = None
     flags: Mapping[str, str] = field(default_factory=dict)  # library: the arguments under which both are equal
     differs: Mapping[str, str] = field(default_factory=dict)  # library: because
     torch_schedule: tuple[str, Mapping[str, Any]] | None = None  # the class in torch.optim.lr_scheduler

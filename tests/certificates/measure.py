@@ -98,10 +98,17 @@ def _torch(leaves: list[np.ndarray], case: Case) -> Any:
     if case.torch_schedule:
         scheduler = getattr(torch.optim.lr_scheduler, case.torch_schedule[0])(optimizer, **case.torch_schedule[1])
 
+    sparse = case.torch[0] == "SparseAdam"  # which takes no other gradients
+
     def step(grads: list[np.ndarray]) -> list[np.ndarray]:
         for p, g in zip(params, grads, strict=True):
-            p.grad = torch.tensor(g)
-        optimizer.step()
+            p.grad = torch.tensor(g).to_sparse(1) if sparse else torch.tensor(g)
+        usual = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)  # in which NAdam and ASGD keep scalars
+        try:
+            optimizer.step()
+        finally:
+            torch.set_default_dtype(usual)
         if scheduler:
             scheduler.step()
         return [p.detach().numpy() for p in params]
@@ -117,7 +124,8 @@ def _keras(leaves: list[np.ndarray], case: Case) -> Any:
     keras.config.set_floatx("float64")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         variables = [keras.Variable(leaf, dtype="float64") for leaf in leaves]
-        optimizer = getattr(keras.optimizers, case.keras[0])(**case.keras[1])
+        given = {name: value(keras) if callable(value) else value for name, value in case.keras[1].items()}
+        optimizer = getattr(keras.optimizers, case.keras[0])(**given)
         optimizer.build(variables)
 
     def step(grads: list[np.ndarray]) -> list[np.ndarray]:

@@ -90,3 +90,9 @@ def l2_links(l2: Scalar, mask: Mask) -> tuple[AddDecayedWeights, ...]:
         raise ValueError(f"coupled decay: l2 is {l2}, wanted 0 or more")
     link = AddDecayedWeights(l2, mask)
     return (link,) if link.weight_decay else ()
+
+
+def decay_links(weight_decay: ScalarOrSchedule, mask: Mask) -> tuple[AddDecayedWeights, ...]:
+    """The link of a recipe whose decoupled decay is an option, or nothing where `weight_decay` is 0."""
+    link = AddDecayedWeights(weight_decay, mask)
+    return (link,) if link.weight_decay else ()

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from certificates.rows import basic, wrappers
+from certificates.rows import adaptive, basic, dialects, wrappers
 
-FAMILIES = {"basic": basic, "wrappers": wrappers}
+FAMILIES = {"adaptive": adaptive, "basic": basic, "dialects": dialects, "wrappers": wrappers}
 CASES = [replace(case, family=name) for name, family in FAMILIES.items() for case in family.CASES]
