@@ -20,8 +20,10 @@
 0.01 0.0004 True
 """
 
+from dlkit.optim import contrib
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import hyper as _hyper
+from dlkit.optim import modern as _modern
 from dlkit.optim import presets as _presets
 from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
@@ -31,6 +33,7 @@ from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim.gradients import *
 from dlkit.optim.hyper import *
+from dlkit.optim.modern import *
 from dlkit.optim.presets import *
 from dlkit.optim.report import *
 from dlkit.optim.rules import *
@@ -39,7 +42,7 @@ from dlkit.optim.schedules import *
 from dlkit.optim.transform import *
 from dlkit.optim.wrappers import *
 
-__all__: list[str] = []
+__all__: list[str] = ["contrib"]
 __all__ += _transform.__all__
 __all__ += _hyper.__all__
 __all__ += _report.__all__
@@ -47,5 +50,6 @@ __all__ += _scaling.__all__
 __all__ += _presets.__all__
 __all__ += _gradients.__all__
 __all__ += _rules.__all__
+__all__ += _modern.__all__
 __all__ += _schedules.__all__
 __all__ += _wrappers.__all__
