@@ -62,7 +62,7 @@ class ScaleByCOCOB(Transform[COCOBState]):
             r = jnp.maximum(r + (p - p0) * g, 0)
             c = c + g
             bet = c / (most * jnp.maximum(s + most, self.alpha * most))
-            return p0 + bet * (most + r) - p, c, most, s, r
+            return bet * (most + r) - (p - p0), c, most, s, r
 
         moments = (state.cumulative_gradients, state.scale, state.subgradients, state.reward)
         updates, *moments = leafwise("scale_by_cocob", step, grads, *moments, read=(params, state.init_particles))

@@ -57,8 +57,8 @@ class ScaleByMadgrad(Transform[MadgradState]):
             k = weight.astype(g.dtype)
             v, s = v + k * g * g, s + k * g
             root = jnp.cbrt(v) + self.eps
-            z = x0 - jnp.where(root > 0, s / jnp.where(root > 0, root, jnp.ones_like(root)), jnp.zeros_like(s))
-            return (1 - self.momentum) * (z - p), v, s
+            down = jnp.where(root > 0, s / jnp.where(root > 0, root, jnp.ones_like(root)), jnp.zeros_like(s))
+            return (1 - self.momentum) * (x0 - p - down), v, s
 
         updates, v, s = leafwise("scale_by_madgrad", step, grads, state.grad_sum_sq, state.s, read=(params, state.x0))
         return updates, MadgradState(count, v, s, state.x0)

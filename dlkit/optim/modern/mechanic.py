@@ -104,8 +104,8 @@ class Mechanic(Transform[MechanicState]):
         new = jnp.sum(s)
 
         def step(u: Array, p: Array, p0: Array) -> Array:
-            moved = (p - p0) / (scale + eps).astype(u.dtype)
-            return p0 + new.astype(u.dtype) * (moved + u) - p
+            more = ((new - scale - eps) / (scale + eps)).astype(u.dtype)
+            return more * (p - p0) + new.astype(u.dtype) * u
 
         (updates,) = leafwise("mechanize", step, moves, read=(params, state.x0))
         return updates, MechanicState(base, safe_increment(state.count), r, m, v, s, state.x0)

@@ -114,19 +114,18 @@ class Momo(Transform[MomoState]):
         f = old * state.barf + (1 - old) * value
         c = old * state.gamma + (1 - old) * dot(grads, params, dtype)
         along, size = dot(d, params, dtype), dot(d, d, dtype)
-        grown = 1 + rate * as_dtype(self.weight_decay, dtype)
+        decay = rate * as_dtype(self.weight_decay, dtype)
+        grown, shrunk = 1 + decay, decay / (1 + decay)  # p / grown - p = -shrunk p
         lower, least = state.lb, as_dtype(self.lower_bound, dtype)
         if self.adapt_lower_bound:
             cap = grown * (f - c) + along
-            lower = jnp.where(
-                cap < grown * lower, jnp.maximum(cap / (2 * grown), least), lower
-            )
+            lower = jnp.where(cap < grown * lower, jnp.maximum(cap / (2 * grown), least), lower)
         length = _polyak(rate, grown * (f - c - lower) + along, size)
         if self.adapt_lower_bound:
             lower = jnp.maximum(f + along - c - length * size / 2, least)
 
         def step(d: Array, p: Array) -> Array:
-            return p / grown.astype(d.dtype) - length.astype(d.dtype) * d - p
+            return -shrunk.astype(d.dtype) * p - length.astype(d.dtype) * d
 
         (updates,) = leafwise("momo", step, d, read=(params,))
         updates = jax.tree.map(lambda u, g: u.astype(widest(u.dtype, jnp.result_type(g))), updates, grads)
@@ -231,7 +230,8 @@ class MomoAdam(Transform[MomoAdamState]):
         f = b1 * state.barf + (1 - b1) * value
         c = b1 * state.gamma + (1 - b1) * dot(grads, params, dtype)
         along, size = dot(d, params, dtype), dot(d, scaled, dtype)
-        grown = 1 + rate * as_dtype(self.weight_decay, dtype)
+        decay = rate * as_dtype(self.weight_decay, dtype)
+        grown, shrunk = 1 + decay, decay / (1 + decay)  # p / grown - p = -shrunk p
         total = bias_correction(self.b1, count).astype(dtype)
         lower, least = state.lb, as_dtype(self.lower_bound, dtype)
         if self.adapt_lower_bound:
@@ -242,7 +242,7 @@ class MomoAdam(Transform[MomoAdamState]):
             lower = jnp.maximum((f + along - c - length * size / 2) / total, least)
 
         def step(u: Array, p: Array) -> Array:
-            return p / grown.astype(u.dtype) - length.astype(u.dtype) * u - p
+            return -shrunk.astype(u.dtype) * p - length.astype(u.dtype) * u
 
         (updates,) = leafwise("momo_adam", step, scaled, read=(params,))
         return updates, MomoAdamState(d, v, f, c, lower, count)

@@ -42,10 +42,11 @@ class ReduceLROnPlateau(Transform[ReduceLROnPlateauState]):
       accumulation_size: how many values (one a call) are averaged for one check: the batches of an epoch, say.
       min_scale: the scale never falls below it.
 
-    Differences. optax: equal. torch's `ReduceLROnPlateau` reduces one check later, when patience + 1 have passed
-    without a new best value, so its patience=p is `patience=p + 1` here. It is called once an epoch with the metric,
-    this in every update. Its `threshold` is `rtol` (mode "rel") or `atol` (mode "abs"), its mode "max" is the negative
-    value with an `atol`, its `min_lr` is min_scale times the rate. In a cooldown, torch too counts nothing.
+    Differences. optax: equal; its patience=0 reduces in every update, here it is an error. torch's `ReduceLROnPlateau`
+    reduces one check later, when patience + 1 have passed without a new best value, so its patience=p is
+    `patience=p + 1` here. It is called once an epoch with the metric, this in every update. Its `threshold` is `rtol`
+    (mode "rel") or `atol` (mode "abs"), its mode "max" is the negative value with an `atol`, its `min_lr` is min_scale
+    times the rate. In a cooldown, torch too counts nothing.
 
     >>> tx = reduce_on_plateau(factor=0.5, patience=2)
     >>> grads, state = {"w": jnp.ones(1)}, None
@@ -60,7 +61,8 @@ class ReduceLROnPlateau(Transform[ReduceLROnPlateauState]):
     0.5
 
     Raises:
-      ValueError: `factor` outside of (0, 1), a negative tolerance or count, both tolerances 0 or `rtol` above 1.
+      ValueError: `factor` outside of (0, 1), a negative tolerance, both tolerances 0, `rtol` above 1; `patience` or
+        `accumulation_size` below 1, a negative `cooldown`.
       TypeError: from `update`, without `value`.
     """
 
@@ -75,7 +77,7 @@ class ReduceLROnPlateau(Transform[ReduceLROnPlateauState]):
     def __post_init__(self) -> None:
         owner = "reduce_on_plateau"
         settle(owner, self, decays=("factor",), nonnegative=("rtol", "atol", "min_scale"))
-        for name, least in (("patience", 0), ("cooldown", 0), ("accumulation_size", 1)):
+        for name, least in (("patience", 1), ("cooldown", 0), ("accumulation_size", 1)):
             object.__setattr__(self, name, as_count(owner, name, getattr(self, name), least))
         if not isinstance(self.factor, Traced) and not self.factor > 0:
             raise ValueError(f"{owner}: factor is {self.factor}, wanted 0 < factor < 1")
@@ -106,7 +108,7 @@ class ReduceLROnPlateau(Transform[ReduceLROnPlateauState]):
             return as_dtype(x, jnp.float32)
 
         count = state.count + 1
-        average = (state.count * state.avg_value.astype(jnp.float32) + value) / count
+        average = (state.count.astype(jnp.float32) * state.avg_value + value) / count.astype(jnp.float32)
         check = count == self.accumulation_size
         better = average < (1 - number(self.rtol)) * state.best_value - number(self.atol)
         plateau = jnp.where(better, 0, state.plateau_count + 1)

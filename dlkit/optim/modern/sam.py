@@ -201,7 +201,7 @@ class SAM(Transform[SAMState]):
         cache = jax.tree.map(lambda c, p: jnp.where(first, jnp.asarray(p, c.dtype), c), state.cache, params)
         uphill, adv_state = self._uphill(grads, state.adv_state, params, extra)
         moves, opt_state = call_update(self.optimizer, grads, state.opt_state, cache, extra)
-        (back,) = leafwise("sam", lambda u, p, c: c + u - p, moves, read=(params, cache))
+        (back,) = leafwise("sam", lambda u, p, c: c - p + u, moves, read=(params, cache))
         (up,) = leafwise("sam", lambda u, p: u, uphill, read=(params,))
         updates = pick(last, back, jax.tree.map(lambda u, b: u.astype(b.dtype), up, back))
         opt_state = pick(last, opt_state, state.opt_state)

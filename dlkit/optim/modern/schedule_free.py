@@ -123,10 +123,8 @@ class ScheduleFree(Transform[ScheduleFreeState]):
 
         def step(u: Array, z: Array, y: Array) -> tuple[Array, Array]:
             b, c = b1.astype(u.dtype), share.astype(u.dtype)
-            x = (y - (1 - b) * z) / b
-            z = z + u
-            x = (1 - c) * x + c * z
-            return b * x + (1 - b) * z - y, z
+            # y' - y, with x and y' written out: no two large numbers are subtracted but z and y.
+            return c * (z - y) + (1 - b * (1 - c)) * u, z + u
 
         updates, z = leafwise("schedule_free", step, moves, state.z, read=(params,))
         return updates, ScheduleFreeState(b1, weight_sum, safe_increment(state.step_count), max_lr, base_state, z)
