@@ -23,6 +23,8 @@ def _settle(owner: str, record: Any) -> None:
     if len(betas) != 2 or not all(isinstance(beta, Traced) or 0 <= beta < 1 for beta in betas):
         raise ValueError(f"{owner}: betas is {betas}, wanted two numbers in [0, 1)")
     object.__setattr__(record, "betas", betas)
+    if not isinstance(record.estim_lr0, Traced) and not record.estim_lr0 > 0:
+        raise ValueError(f"{owner}: estim_lr0 is {record.estim_lr0}, wanted more than 0: the estimate grows from it")
 
 
 class DAdaptAdamWState(NamedTuple):
