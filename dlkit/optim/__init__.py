@@ -20,6 +20,7 @@
 0.01 0.0004 True
 """
 
+from dlkit.optim import contrib as contrib
 from dlkit.optim import keras as keras
 from dlkit.optim import projections as projections
 from dlkit.optim import torch as torch
@@ -29,6 +30,7 @@ from dlkit.optim import report as _report
 from dlkit.optim import scaling as _scaling
 from dlkit.optim import presets as _presets
 from dlkit.optim import gradients as _gradients
+from dlkit.optim import modern as _modern
 from dlkit.optim import rules as _rules
 from dlkit.optim import schedules as _schedules
 from dlkit.optim import wrappers as _wrappers
@@ -38,17 +40,19 @@ from dlkit.optim.report import *
 from dlkit.optim.scaling import *
 from dlkit.optim.presets import *
 from dlkit.optim.gradients import *
+from dlkit.optim.modern import *
 from dlkit.optim.rules import *
 from dlkit.optim.schedules import *
 from dlkit.optim.wrappers import *
 
-__all__: list[str] = ["keras", "projections", "torch"]
+__all__: list[str] = ["contrib", "keras", "projections", "torch"]
 __all__ += _transform.__all__
 __all__ += _hyper.__all__
 __all__ += _report.__all__
 __all__ += _scaling.__all__
 __all__ += _presets.__all__
 __all__ += _gradients.__all__
+__all__ += _modern.__all__
 __all__ += _rules.__all__
 __all__ += _schedules.__all__
 __all__ += _wrappers.__all__

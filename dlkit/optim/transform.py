@@ -121,6 +121,13 @@ def call_update(link: Any, grads: Any, state: Any, params: Any, extra: dict[str,
     return link.update(grads, state, params, **extra)
 
 
+def takes_examples(link: Any) -> bool:
+    """Whether `link` wants a gradient per example, stacked along a leading axis: `per_example`, itself or first."""
+    return bool(getattr(link, "per_example", False)) or (
+        isinstance(link, Chain) and bool(link.links) and takes_examples(link.links[0])
+    )
+
+
 def check_link(owner: str, link: Any) -> None:
     """Raise unless `link` has the shape of a transform: a `Transform`, or optax's pair."""
     if isinstance(link, type) or not (
@@ -144,10 +151,12 @@ class Chain(Transform[tuple[Any, ...]]):
 
     def update(self, grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, tuple[Any, ...]]:
         self._check_state(state)
-        if params is not None:
-            check_like("chain", "the gradients do not match the parameters", params, grads)
         states = []
+        checked = params is None
         for link, link_state in zip(self.links, state, strict=True):
+            if not checked and not takes_examples(link):  # such a link takes their extra axis away
+                check_like("chain", "the gradients do not match the parameters", params, grads)
+                checked = True
             grads, link_state = call_update(link, grads, link_state, params, extra)
             states.append(link_state)
         return grads, tuple(states)

@@ -7,6 +7,7 @@
 import contextlib
 import pickle
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from dlkit import tree
 __all__ = ["check_transform"]
 
 
-def check_transform(transform: Any, params: Any = None) -> None:
+def check_transform(transform: Any, params: Any = None, **extra: Any) -> None:
     """Checks that `transform` keeps the contract of `dlkit.optim.Transform`.
 
     - it prints without memory addresses, pickles, and equals and hashes as its copy does;
@@ -37,6 +38,8 @@ def check_transform(transform: Any, params: Any = None) -> None:
       transform: a transform; an optimizer is one.
       params: parameters to try it on, float32. By default a small dict with the leaf names of dlkit's layers; the
         check with a None is made on these alone.
+      extra: what `update` is given beside: `value=` (the loss) for `momo`, `obj_fn=` for `sophia`. Hashable, and a
+        function must be one that pickles, and work in every dtype.
 
     Raises:
       AssertionError: a property does not hold; the message says which, and shows what differs, or what was raised.
@@ -46,6 +49,8 @@ def check_transform(transform: Any, params: Any = None) -> None:
     params = _default_params() if default else params
     grads = [_like(params, seed) for seed in (1, 2, 3)]
     _check_value(name, transform)
+    if extra:
+        transform = _Given(transform, tuple(extra.items()))
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         _check_types(name, transform, params, grads[0])
         with _raised(name, "init or update raises"):
@@ -55,6 +60,27 @@ def check_transform(transform: Any, params: Any = None) -> None:
             _check_transformations(name, transform, params, grads)
         if default:
             _check_none(name, transform, params, grads[0])
+
+
+@dataclass(frozen=True)
+class _Given:
+    """A transform whose `update` is always given the same extra arguments."""
+
+    transform: Any
+    extra: tuple[tuple[str, Any], ...]
+
+    def init(self, params: Any) -> Any:
+        return self.transform.init(params)
+
+    def update(self, grads: Any, state: Any, params: Any = None) -> Any:
+        return self.transform.update(grads, state, params, **dict(self.extra))
+
+
+def _plain(of: Any) -> Any:
+    """JAX's typed keys as the integers they are made of."""
+    return jax.tree.map(
+        lambda x: jax.random.key_data(x) if jnp.issubdtype(jnp.result_type(x), jax.dtypes.prng_key) else x, of
+    )
 
 
 @contextlib.contextmanager
@@ -147,18 +173,18 @@ def _assert_same(problem: str, expected: Any, got: Any) -> None:
 
 def _check_pure(name: str, transform: Any, params: Any, grads: Any) -> None:
     state = transform.init(params)
-    before = jax.tree.map(np.array, (params, grads, state))
+    before = jax.tree.map(np.array, _plain((params, grads, state)))
     first = transform.update(grads, state, params)
     second = transform.update(grads, state, params)
     _assert_equal(f"{name}.update gives different results for equal arguments", first, second, exact=True)
-    _assert_equal(f"{name}.update changes its arguments", before, (params, grads, state), exact=True)
+    _assert_equal(f"{name}.update changes its arguments", before, _plain((params, grads, state)), exact=True)
 
 
 def _check_zero(name: str, transform: Any, params: Any) -> None:
     state, zeros = transform.init(params), jax.tree.map(jnp.zeros_like, params)
     _, state = transform.update(zeros, state, params)
     updates, state = transform.update(zeros, state, params)
-    for path, leaf in tree.flatten({"updates": updates, "state": state}).items():
+    for path, leaf in tree.flatten(_plain({"updates": updates, "state": state})).items():
         assert bool(jnp.all(jnp.isfinite(leaf))), f"{name}: zero gradients give {leaf} at {path}"
 
 
@@ -209,8 +235,8 @@ def _assert_equal(problem: str, expected: Any, got: Any, exact: bool = False) ->
     _assert_same(problem, _shapes(expected), _shapes(got))
     # Fused and unfused float32 arithmetic differ by roundings, and XLA fuses differently in each of these programs.
     rtol, atol = (0.0, 0.0) if exact else (1e-5, 1e-6)
-    wanted = tree.flatten(expected)
-    for path, value in tree.flatten(got).items():
+    wanted = tree.flatten(_plain(expected))
+    for path, value in tree.flatten(_plain(got)).items():
         np.testing.assert_allclose(
             np.asarray(value), np.asarray(wanted[path]), rtol=rtol, atol=atol, err_msg=f"{problem}, at {path}"
         )

@@ -21,6 +21,7 @@ def arguments(tx: Any, params: Any, grads: Any, case: Case) -> dict[str, Any]:
     if not case.value:
         return {}
     known = {"value": loss(params), "grad": grads, "value_fn": loss}
+    known |= {"obj_fn": loss, "grad_fn": lambda p, _: jax.grad(loss)(p)}
     taken = inspect.signature(tx.update).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     return {name: value for name, value in known.items() if free or name in taken}
@@ -65,7 +66,7 @@ def trajectories(case: Case) -> dict[str, Any]:
     start = {"ours": (wide, ours.init(wide))}
     if theirs is not None:
         start |= {"optax": (wide, theirs.init(wide)), "narrow": ours.init(cast(START, jnp.float32))}
-        start["exact"] = theirs.init(wide)
+        start["exact"] = theirs.init(cast(cast(START, jnp.float32), jnp.float64))
     with jax.numpy_dtype_promotion("standard"):
         return jax.device_get(jax.lax.scan(step, start, None, length=STEPS)[1])
 

@@ -5,6 +5,7 @@ A new optimizer joins by adding its row to `tests/optimizer_rows`.
 
 import copy
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +20,20 @@ from dlkit.testing import check_transform
 TABLE = RECIPES | BLOCKS
 
 
+def given(name):
+    """The extra arguments of `update`, as the row has them."""
+    return dict(*TABLE[name][2:])
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_contract(name):
     """Prints, pickles, compares, hashes; types; jit = eager; one trace; vmap; scan; pure; finite at zero gradients."""
-    check_transform(TABLE[name][0])
+    check_transform(TABLE[name][0], **given(name))
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_state_snapshot(name):
-    transform, paths = TABLE[name]
+    transform, paths = TABLE[name][:2]
     assert sorted(tree.flatten(transform.init({"w": jnp.ones(2)}))) == sorted(paths)
 
 
@@ -37,7 +43,7 @@ def test_is_a_value(name):
     assert isinstance(transform, optim.Transform)
     assert dataclasses.is_dataclass(transform)
     assert copy.deepcopy(transform) == transform
-    assert transform not in [other for key, (other, _) in TABLE.items() if key != name]
+    assert transform not in [other for key, (other, *_) in TABLE.items() if key != name]
     with pytest.raises(dataclasses.FrozenInstanceError):
         transform.anything = 1
 
@@ -55,11 +61,14 @@ def loss(params):
 def test_converges(name):
     transform = RECIPES[name][0]
     params = {"out": {"w": jnp.zeros(3), "b": jnp.zeros(())}}
+    needed = given(name)
 
     def step(carry, _):
         params, state = carry
         value, grads = jax.value_and_grad(loss)(params)
-        updates, state = transform.update(grads, state, params)
+        known = {"value": value, "obj_fn": loss, "grad_fn": lambda p, i: jax.grad(loss)(p)}
+        extra = {key: known[key] for key in known if key in needed}
+        updates, state = transform.update(grads, state, params, **extra)
         return (optim.apply_updates(params, updates), state), value
 
     _, values = jax.lax.scan(step, (params, transform.init(params)), None, length=200)
@@ -76,7 +85,8 @@ class TestInterop:
         """The updates of a few steps; optax promotes types implicitly."""
         with jax.numpy_dtype_promotion("standard"):
             state, seen = transform.init(self.PARAMS), []
-            update = jax.jit(transform.update)
+            functions = {key: extra.pop(key) for key in tuple(extra) if callable(extra[key])}
+            update = jax.jit(functools.partial(transform.update, **functions))
             for _ in range(steps):
                 updates, state = update(self.GRADS, state, self.PARAMS, **extra)
                 seen.append(updates)
@@ -90,8 +100,10 @@ class TestInterop:
         transform = TABLE[name][0] if name != "adam_l2" else optim.adam(0.1, l2=1e-3, mask="w")
         transform = optim.masked(optim.scale_by_adam(), "w") if name == "masked" else transform
         transform = optim.add_decayed_weights(0.1, mask="w") if name == "add_decayed_weights" else transform
-        halved = self.run(optax.chain(transform, optax.scale(0.5)))
-        self.same(jax.tree.map(lambda u: 2 * u, halved), self.run(transform))
+        if given(name):  # optax gives extra arguments to its own class alone
+            transform = optax.GradientTransformationExtraArgs(transform.init, transform.update)
+        halved = self.run(optax.chain(transform, optax.scale(0.5)), **given(name))
+        self.same(jax.tree.map(lambda u: 2 * u, halved), self.run(transform, **given(name)))
 
     @pytest.mark.parametrize("name", ["sgd_momentum", "adamw_schedule", "clip_adamw"])
     def test_inside_optax_wrappers(self, name):
