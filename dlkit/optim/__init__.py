@@ -22,6 +22,7 @@
 
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import hyper as _hyper
+from dlkit.optim import preconditioners as _preconditioners
 from dlkit.optim import presets as _presets
 from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
@@ -31,6 +32,7 @@ from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim.gradients import *
 from dlkit.optim.hyper import *
+from dlkit.optim.preconditioners import *
 from dlkit.optim.presets import *
 from dlkit.optim.report import *
 from dlkit.optim.rules import *
@@ -47,5 +49,6 @@ __all__ += _scaling.__all__
 __all__ += _presets.__all__
 __all__ += _gradients.__all__
 __all__ += _rules.__all__
+__all__ += _preconditioners.__all__
 __all__ += _schedules.__all__
 __all__ += _wrappers.__all__

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlkit import optim, tree
 from dlkit.nn import EVAL, training
+from dlkit.train.curvature import Curvature
 from dlkit.train.state import TrainState
 from dlkit.train.task import Task
 
@@ -24,12 +25,19 @@ class DonatedError(RuntimeError):
 
 
 def training_step(
-    task: Task, optimizer: Any, state: TrainState, batch: Mapping[str, Any], *, log_grad_norm: bool = False
+    task: Task,
+    optimizer: Any,
+    state: TrainState,
+    batch: Mapping[str, Any],
+    *,
+    log_grad_norm: bool = False,
+    curvature: Curvature | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """The pure function that `make_step` compiles: gradient, update, new state, measured sums.
 
     The draws of the step come from `training(fold_in(state.key, state.step))`: they depend on the run's key and the
-    number of the step alone, and not on how often the run was stopped.
+    number of the step alone, and not on how often the run was stopped. With a `curvature`, the optimizer's `update` is
+    given `factors=`.
 
     Raises:
       ValueError: the optimizer or the model returned a state of another structure, shape or dtype. Whatever a layer
@@ -39,10 +47,13 @@ def training_step(
         mode = training(jax.random.fold_in(state.key, state.step))
         gradient = jax.value_and_grad(task.loss_and_sums, has_aux=True)
         (_, (model_state, _, sums)), grads = gradient(state.params, state.state, batch, mode)
+        extra = {}
+        if curvature is not None:
+            extra["factors"] = curvature.factors(task, state.params, state.state, batch, mode)
     except Exception as error:
         error.add_note(f"in a training step on the batch {describe(batch)}")
         raise
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **extra)
     params = optim.apply_updates(state.params, updates)
     new = _alike(state, TrainState(state.step + 1, params, model_state, opt_state, state.key))
     rates = optim.learning_rates(opt_state)
@@ -161,7 +172,13 @@ class EvalStep(Compiled):
 
 
 def make_step(
-    task: Task, optimizer: Any, *, donate: bool = True, max_traces: int | None = 1, log_grad_norm: bool = False
+    task: Task,
+    optimizer: Any,
+    *,
+    donate: bool = True,
+    max_traces: int | None = 1,
+    log_grad_norm: bool = False,
+    curvature: Curvature | None = None,
 ) -> Step:
     """A compiled training step, `step(state, batch) -> (state, metrics)`.
 
@@ -171,6 +188,7 @@ def make_step(
       donate: let the new state take the memory of the old one, which cannot be used any more.
       max_traces: how often the step may be traced, and so compiled; None for any number.
       log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping.
+      curvature: for `optim.kfac`: which Fisher matrix to factor for it.
 
     Returns:
       The step. Its metrics stay on the device, as sums: `loss` and each metric of the task (`task.result(metrics)`
@@ -194,7 +212,7 @@ def make_step(
     """
 
     def body(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, Any]]:
-        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm)
+        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm, curvature=curvature)
 
     return Step("training_step", body, donate=donate, max_traces=max_traces)
 
