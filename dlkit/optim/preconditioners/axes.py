@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -94,6 +95,7 @@ def unfold(x: Array, axis: int) -> Float[Array, "d rest"]:
     return jnp.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
 
 
+@partial(jax.jit, static_argnums=1)
 def outer(x: Array, axis: int) -> Float[Array, "d d"]:
     """X X^T, X being `unfold(x, axis)`."""
     rows = unfold(x, axis)
@@ -110,6 +112,7 @@ def along(matrix: Any, x: Array, axis: int) -> Array:
     return jnp.moveaxis(product, 0, axis)
 
 
+@jax.jit
 def everywhere(matrices: Sequence[Any], x: Array) -> Array:
     """One matrix an axis, all applied."""
     for axis, matrix in enumerate(matrices):

@@ -48,15 +48,20 @@ class KfacLayer:
 
     def matrix(self, leaves: Mapping[str, Any]) -> Array:
         """`[*stacked, d_in (+ 1), d_out]`: the weights with the bias as the last row."""
-        w, b = leaves[self.leaf("w")], leaves.get(self.leaf("b"))
-        lead = jnp.shape(w)[: self.stacked]
-        w = jnp.asarray(w).reshape(*lead, -1, jnp.shape(w)[-1])
-        return w if b is None else jnp.concatenate([w, jnp.asarray(b, w.dtype)[..., None, :]], axis=-2)
+        w = jnp.asarray(leaves[self.leaf("w")])
+        matrix = w.reshape(*w.shape[: self.stacked], -1, w.shape[-1])
+        if not self.has_bias(leaves):
+            return matrix
+        return jnp.concatenate([matrix, jnp.asarray(leaves[self.leaf("b")], w.dtype)[..., None, :]], axis=-2)
+
+    def has_bias(self, leaves: Mapping[str, Any]) -> bool:
+        shape = jnp.shape(leaves[self.leaf("w")])
+        return self.leaf("b") in leaves and jnp.shape(leaves[self.leaf("b")]) == (*shape[: self.stacked], shape[-1])
 
     def split(self, matrix: Array, leaves: Mapping[str, Any]) -> dict[str, Array]:
         """The leaves again, by path."""
         w, b = self.leaf("w"), self.leaf("b")
-        if b not in leaves:
+        if not self.has_bias(leaves):
             return {w: matrix.reshape(jnp.shape(leaves[w]))}
         return {w: matrix[..., :-1, :].reshape(jnp.shape(leaves[w])), b: matrix[..., -1, :]}
 
@@ -169,10 +174,11 @@ class ScaleByKfac(Transform[ScaleByKfacState]):
         damping = schedule_value(owner, self.damping, state.count)
         inverses = jax.lax.cond(
             refresh,
-            lambda held, _: {path: damped_inverses(pair, damping) for path, pair in held.items()},
-            lambda _, inverses: inverses,
+            _renewed,
+            _kept,
             held,
             state.inverses,
+            damping,
         )
         moved, total = {}, jnp.zeros((), jnp.float32)
         for layer in layers:
@@ -208,6 +214,14 @@ def _check_factors(held: Mapping[str, KroneckerFactors], factors: Mapping[str, A
                 f"scale_by_kfac: the factors of {path!r} have shapes {got}, wanted {wanted}: is it stacked? "
                 f"layers=train.kfac_layers(model) says so"
             )
+
+
+def _renewed(factors: Any, inverses: Any, damping: Array) -> Any:
+    return {path: damped_inverses(pair, damping) for path, pair in factors.items()}
+
+
+def _kept(factors: Any, inverses: Any, damping: Array) -> Any:
+    return inverses
 
 
 def damped_inverses(factors: KroneckerFactors, damping: Array) -> KroneckerFactors:
@@ -255,10 +269,9 @@ def kfac(
 
     a are the inputs of a layer, with a 1 at the end for the bias, and g the gradients of the log-likelihood with
     respect to its outputs. `train.make_step(task, optimizer, curvature=train.Curvature(...))` gets both from a model
-    with linear and convolutional layers; in a loop of your own, call `update(grads, state, params, factors=...)` with the
-    factors by the path of each layer. Without `factors` the averages stay as they are: gather them every few steps if
-    they are dear. Parameters without factors (norms, embeddings) keep their gradient: put `masked` or a chain of its
-    own around them.
+    with linear and convolutional layers; in a loop of your own, call `update(grads, state, params, factors=...)` with
+    the factors by the path of each layer. Without `factors` the averages stay as they are: gather them every few
+    steps if they are dear. Parameters without factors (norms, embeddings) keep their gradient.
 
     Args:
       learning_rate: eta: a number, a schedule, or a callable from the count to a rate.

@@ -31,18 +31,17 @@ __all__ = ["ScaleByShampoo", "ScaleByShampooState", "inverse_root", "scale_by_sh
 def inverse_root(matrix: Float[Array, "... d d"], power: Any, eps: Any) -> Float[Array, "... d d"]:
     """(M + eps I)^(-power) of symmetric positive semi-definite matrices, by their eigenvalues.
 
-    Eigenvalues that are nothing but rounding (below d times the machine epsilon times the largest) count as 0, and with
-    eps = 0 a direction of eigenvalue 0 gets 0: no gradient has gone there.
+    A direction whose eigenvalue is nothing but rounding (below 10 machine epsilons times the largest) gets 0, not
+    eps^(-power): no gradient has gone there, and what rounding puts there would be blown up a thousandfold.
 
-    >>> inverse_root(jnp.diag(jnp.array([16.0, 0.0])), 0.25, 0.0)
+    >>> inverse_root(jnp.diag(jnp.array([16.0, 0.0])), 0.25, 1e-6).round(4)
     Array([[0.5, 0. ],
            [0. , 0. ]], dtype=float32)
     """
     values, vectors = jnp.linalg.eigh(matrix)
-    floor = matrix.shape[-1] * jnp.finfo(matrix.dtype).eps * values[..., -1:]
-    values = jnp.where(values > floor, values, jnp.zeros_like(values)) + as_dtype(eps, matrix.dtype)
-    positive = values > 0
-    roots = jnp.where(positive, jnp.where(positive, values, jnp.ones_like(values)) ** -as_dtype(power, values.dtype), 0)
+    seen = values > 10 * jnp.finfo(matrix.dtype).eps * jnp.maximum(values[..., -1:], 0)
+    values = jnp.where(seen, values + as_dtype(eps, matrix.dtype), jnp.ones_like(values))
+    roots = jnp.where(seen, values ** -as_dtype(power, matrix.dtype), jnp.zeros_like(values))
     return jnp.matmul(vectors * roots[..., None, :], jnp.swapaxes(vectors, -1, -2), precision=HIGHEST)
 
 
@@ -138,11 +137,8 @@ class ScaleByShampoo(Transform[ScaleByShampooState]):
             statistics = tuple(self.b2 * s + (1 - self.b2) * n for s, n in zip(statistics, new, strict=True))
             whole = bias_correction(self.b2, count).astype(dtype)
         power = 1 / (2 * len(cut.sizes)) if self.exponent is None else self.exponent
-        roots = jax.lax.cond(
-            refresh,
-            lambda: tuple(inverse_root(s / whole, power, self.eps) for s in statistics),
-            lambda: roots,
-        )
+        numbers = (whole, as_dtype(power, dtype), as_dtype(self.eps, dtype))
+        roots = jax.lax.cond(refresh, _renewed, _kept, statistics, roots, *numbers)
         u = cut.join(jax.vmap(lambda block, *matrices: everywhere(matrices, block))(blocks, *roots))
         if length is not None:
             own = _length(u)
@@ -151,6 +147,14 @@ class ScaleByShampoo(Transform[ScaleByShampooState]):
 
 
 scale_by_shampoo = ScaleByShampoo
+
+
+def _renewed(statistics: Any, roots: Any, whole: Array, power: Array, eps: Array) -> tuple[Array, ...]:
+    return tuple(inverse_root(s / whole, power, eps) for s in statistics)
+
+
+def _kept(statistics: Any, roots: Any, whole: Array, power: Array, eps: Array) -> tuple[Array, ...]:
+    return roots
 
 
 def _many(cut: Blocks) -> int:
@@ -196,7 +200,7 @@ def shampoo(
       learning_rate: eta: a number, a schedule, or a callable from the count to a rate.
       momentum: the weight of the old velocity; 0 for none.
       b2: 1 sums the statistics, as the paper does; below 1 they are a moving average.
-      eps: added to the eigenvalues.
+      eps: added to the eigenvalues. A direction in which no gradient has gone yet, up to rounding, gets no update.
       block_size: longer axes are cut into equal blocks of at most this size, each preconditioned on its own.
       precondition_every: inverse roots are computed in every n-th update, beginning with the first. Statistics are
         gathered in all of them.
@@ -210,9 +214,9 @@ def shampoo(
       nesterov: whether the momentum looks ahead.
 
     Differences. optax, torch and Keras have no Shampoo. `pytorch_optimizer.Shampoo` is equal at momentum 0; its
-    momentum averages the gradient with the last update. Google's and Meta's distributed Shampoo graft by default, leave large
-    or one-dimensional parameters diagonal, and cut blocks of exactly `block_size` with a smaller last one; here all
-    blocks of an axis are equal, so that they are one batch of matrices.
+    momentum averages the gradient with the last update. Google's and Meta's distributed Shampoo graft by default, leave
+    large or one-dimensional parameters diagonal, and cut blocks of exactly `block_size` with a smaller last one; here
+    all blocks of an axis are equal, so that they are one batch of matrices.
 
     References: Gupta, Koren, Singer, "Shampoo: preconditioned stochastic tensor optimization", 2018. Anil, Gupta,
     Koren, Regan, Singer, "Scalable second order optimization for deep learning", 2020 (blocks, grafting). Agarwal,

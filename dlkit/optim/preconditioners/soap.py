@@ -94,7 +94,7 @@ class ScaleBySoap(Transform[ScaleBySoapState]):
         factor = jnp.where(first, jnp.zeros_like(factor), factor)
         which = jnp.where(first, 0, jnp.where(state.count % self.precondition_every == 0, 1, 2))
         leaves, held, tree_of = columns("scale_by_soap", grads, *state[1:])
-        rows = [self._leaf(*own, factor, first, which) for own in zip(leaves, *held, strict=True)]
+        rows = [self._leaf(g, own, factor, first, which) for g, *own in zip(leaves, *held, strict=True)]
         updates, mu, nu, statistics, bases = (tree_of([row[i] for row in rows]) for i in range(5))
         return updates, ScaleBySoapState(safe_increment(state.count), mu, nu, statistics, bases)
 
@@ -106,9 +106,8 @@ class ScaleBySoap(Transform[ScaleBySoapState]):
         alone = len(shape) < 2 and not self.precondition_1d
         return tuple(0 < d <= self.max_precond_dim and not alone for d in shape)
 
-    def _leaf(
-        self, g: Any, mu: Array, nu: Array, statistics: Any, bases: Any, factor: Array, first: Array, which: Array
-    ) -> tuple[Any, ...]:
+    def _leaf(self, g: Any, held: list[Any], factor: Array, first: Array, which: Array) -> tuple[Any, ...]:
+        mu, nu, statistics, bases = held
         shape = self._shape(g)
         wanted = [(d, d) for d, keeps in zip(shape, self._rotates(shape), strict=True) if keeps]
         check_shapes(
@@ -129,7 +128,7 @@ class ScaleBySoap(Transform[ScaleBySoapState]):
             for axis, s in enumerate(statistics)
         )
         if wanted:
-            choices = (_eigenbases, _power_iteration, lambda statistics, bases, nu: (bases, nu))
+            choices = (_eigenbases, _power_iteration, _kept)
             bases, new_nu = jax.lax.switch(which, choices, statistics, bases, new_nu)
         u = everywhere(backward, u)
         return u.reshape(given), new_mu.astype(mu.dtype).reshape(given), new_nu.reshape(given), statistics, bases
@@ -141,6 +140,10 @@ scale_by_soap = ScaleBySoap
 def _eigenbases(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array]:
     """The eigenvectors, those of the largest eigenvalues first."""
     return tuple(None if s is None else jnp.linalg.eigh(s)[1][:, ::-1] for s in statistics), nu
+
+
+def _kept(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array]:
+    return bases, nu
 
 
 def _power_iteration(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array]:
