@@ -85,7 +85,7 @@ class Curvature:
         weight = batch.get("weight")
         if weight is None:
             weight = jnp.ones(outputs.shape[0])
-        total = jnp.maximum(jnp.sum(weight), jnp.finfo(jnp.float32).tiny)
+        total = jnp.maximum(jnp.sum(weight), jnp.asarray(jnp.finfo(jnp.float32).tiny, weight.dtype))
 
         def pulled(g: Array) -> Any:
             root = jnp.sqrt(weight).astype(g.dtype).reshape(*weight.shape, *(1,) * (g.ndim - weight.ndim))

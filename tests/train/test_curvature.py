@@ -80,13 +80,13 @@ def test_samples_have_the_exact_mean(outputs):
     def drawn(key):
         return Curvature(outputs).factors(task, params, None, batch, nn.training(key))
 
-    many = jax.jit(jax.vmap(drawn))(jax.random.split(KEY, 4000))
+    many = jax.jit(jax.vmap(drawn))(jax.random.split(KEY, 2000))
     exact = Curvature(outputs, "exact").factors(task, params, None, batch, nn.EVAL)
     for name in exact:
         g = np.asarray(many[name].g)
         error = np.abs(g.mean(axis=0) - exact[name].g)
-        assert np.all(error < 5 * g.std(axis=0) / np.sqrt(4000) + 1e-6)  # five standard errors
-        np.testing.assert_allclose(many[name].a[0], exact[name].a, rtol=1e-6)
+        assert np.all(error < 5 * g.std(axis=0) / np.sqrt(2000) + 1e-6)  # five standard errors
+        np.testing.assert_allclose(many[name].a[0], exact[name].a, rtol=1e-6, atol=1e-7)
 
 
 def windows(x, conv):
@@ -276,15 +276,11 @@ def test_unknown_kinds(wrong, unchecked):
 
 
 def test_a_step_is_traced_once_and_beats_gradient_descent():
-    """Inputs of scales 1 to 1/100: 25 steps of K-FAC are far below 25 of gradient descent at its best rate."""
+    """Least squares, inputs of scales 1 to 1/30: for K-FAC they are all alike, for any one rate they are not."""
     model = nn.Linear(4, 3)
-    task = train.Task(model, losses.cross_entropy)
-    batch = batch_of(64, 4)
-    truth = np.random.default_rng(9).standard_normal((4, 3))
-    batch = {
-        "x": batch["x"] * jnp.array([1.0, 0.3, 0.1, 0.01])[None],
-        "y": jnp.argmax(batch["x"] @ truth.astype(np.float32), 1),
-    }
+    task = train.Task(model, lambda z, y: jnp.sum(jnp.square(z - y), axis=1) / 2)
+    x = batch_of(64, 4)["x"] * jnp.array([1.0, 0.3, 0.1, 0.03])[None]
+    batch = {"x": x, "y": x @ jnp.asarray(np.random.default_rng(9).standard_normal((4, 3)) * 10, jnp.float32)}
 
     def trained(tx, curvature=None):
         state = train.create_state(model, tx, KEY)
@@ -294,6 +290,6 @@ def test_a_step_is_traced_once_and_beats_gradient_descent():
         assert step.traces == 1
         return float(task.result(measured)["loss"])
 
-    natural = trained(optim.kfac(0.5, 1e-4, 0.0, kl_clip=1.0), Curvature())
-    plain = min(trained(optim.sgd(rate)) for rate in (1.0, 10.0, 30.0))
-    assert natural < 0.5 * plain
+    natural = trained(optim.kfac(0.5, 1e-6, 0.0, kl_clip=None), Curvature("normal"))
+    plain = min(trained(optim.sgd(rate)) for rate in (0.3, 1.0, 1.7))
+    assert natural < 0.01 * plain

@@ -232,7 +232,7 @@ def psgd_kron(
     seed: int = 0,
     mu_dtype: Any = None,
 ) -> Chain:
-    """PSGD with Kronecker factors: a preconditioner P = Q^T Q that is itself learned, so that Q g is white.
+    """PSGD with Kronecker factors: a preconditioner P = Q^T Q that is itself learned, so that P g is white.
 
         mu = b1 mu + (1 - b1) g,   h = mu / (1 - b1^t)                         t = 1 in the first update
         A  = Q_1 h Q_2^T,   B = Q_1^(-T) v Q_2^(-1),   v ~ N(0, I)
