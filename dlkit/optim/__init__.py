@@ -31,6 +31,7 @@ from dlkit.optim import scaling as _scaling
 from dlkit.optim import presets as _presets
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import modern as _modern
+from dlkit.optim import preconditioners as _preconditioners
 from dlkit.optim import rules as _rules
 from dlkit.optim import schedules as _schedules
 from dlkit.optim import wrappers as _wrappers
@@ -41,6 +42,7 @@ from dlkit.optim.scaling import *
 from dlkit.optim.presets import *
 from dlkit.optim.gradients import *
 from dlkit.optim.modern import *
+from dlkit.optim.preconditioners import *
 from dlkit.optim.rules import *
 from dlkit.optim.schedules import *
 from dlkit.optim.wrappers import *
@@ -53,6 +55,7 @@ __all__ += _scaling.__all__
 __all__ += _presets.__all__
 __all__ += _gradients.__all__
 __all__ += _modern.__all__
+__all__ += _preconditioners.__all__
 __all__ += _rules.__all__
 __all__ += _schedules.__all__
 __all__ += _wrappers.__all__

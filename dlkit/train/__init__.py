@@ -10,6 +10,7 @@ from dlkit.train.callbacks import Callback, EarlyStopping, StopOnNan
 from dlkit.train.checkpoint import CheckpointError, CheckpointWarning, Saved, latest, read, restore, save
 from dlkit.train.checkpointer import Checkpointer, best_step
 from dlkit.train.console import Console
+from dlkit.train.curvature import Curvature, kfac_layers
 from dlkit.train.evaluate import evaluate, predict
 from dlkit.train.fit import fit
 from dlkit.train.loggers import JsonLines, TensorBoard, read_rows
@@ -25,6 +26,7 @@ __all__ = [
     "CheckpointWarning",
     "Checkpointer",
     "Console",
+    "Curvature",
     "DonatedError",
     "EarlyStopping",
     "EvalStep",
@@ -44,6 +46,7 @@ __all__ = [
     "create_state",
     "evaluate",
     "fit",
+    "kfac_layers",
     "latest",
     "load_model",
     "make_eval_step",
