@@ -24,6 +24,7 @@ class Measured(NamedTuple):
     grads: Any  # as the trained parameters
     state: Any  # what the model remembers
     sums: dict[str, Any]
+    loss: Any  # the mean loss that was differentiated, without its scale
 
 
 def gradient(
@@ -36,8 +37,9 @@ def gradient(
     *,
     accumulate: int = 1,
     scale: Any = None,
+    differentiate: bool = True,
 ) -> Measured:
-    """The gradient of the mean loss (times `scale`) with respect to the leaves of `trained`.
+    """The gradient of the mean loss (times `scale`) with respect to the leaves of `trained`, zeros if not wanted.
 
     With `accumulate=k` the batch is cut into k micro-batches, one in memory at a time: micro-batch i has the rows i,
     i + k, i + 2 k, ..., so that each has its share of the padding and of every device's rows. Each gradient counts by
@@ -48,7 +50,7 @@ def gradient(
       ValueError: the batch cannot be cut into k equal parts.
     """
     if accumulate == 1:
-        return _whole(task, trained, params, state, batch, mode, scale)
+        return _whole(task, trained, params, state, batch, mode, scale, differentiate)
     rows = {path: jnp.shape(leaf)[0] for path, leaf in tree.flatten(dict(batch)).items()}
     for path, n in rows.items():
         if n % accumulate:
@@ -58,31 +60,41 @@ def gradient(
     modes = None if mode.key is None else mode.split(accumulate)
 
     def body(carry: Any, each: Any) -> Any:
-        (state, total, weight), (i, own_mode) = carry, each
+        (state, total, loss, weight), (i, own_mode) = carry, each
         part = jax.tree.map(lambda leaf: _rows(leaf, i, accumulate), dict(batch))
-        one = _whole(plain, trained, params, state, part, own_mode or mode, scale)
+        one = _whole(plain, trained, params, state, part, own_mode or mode, scale, differentiate)
         own = one.sums["loss"]["weight"].high.astype(weight.dtype)
         total = jax.tree.map(lambda a, g: a + own.astype(a.real.dtype) * g.astype(a.dtype), total, one.grads)
-        return (_same_types(state, one.state), total, weight + own), one.sums
+        loss = loss + own * one.loss.astype(own.dtype)
+        return (_same_types(state, one.state), total, loss, weight + own), one.sums
 
     zeros = jax.tree.map(lambda p: jnp.zeros_like(p, _wide(jnp.result_type(p))), trained)
-    start = (state, zeros, jnp.zeros((), jnp.result_type(float)))
-    (state, total, weight), pieces = jax.lax.scan(body, start, (jnp.arange(accumulate, dtype=jnp.int32), modes))
+    none = jnp.zeros((), jnp.result_type(float))
+    start = (state, zeros, none, none)
+    (state, total, loss, weight), pieces = jax.lax.scan(body, start, (jnp.arange(accumulate, dtype=jnp.int32), modes))
     counted = jnp.where(weight == 0, 1, weight)
     grads = jax.tree.map(lambda a, p: (a / counted.astype(a.real.dtype)).astype(jnp.result_type(p)), total, trained)
     sums = _merged(task.table(), pieces, accumulate)
+    loss = loss / counted
     if task.regularizer is not None:  # once, not k times
         grads, sums["penalty"] = _penalized(task, trained, params, grads, scale)
-    return Measured(grads, state, sums)
+        loss = loss + sums["penalty"].astype(loss.dtype)
+    return Measured(grads, state, sums, loss)
 
 
-def _whole(task: Task, trained: Any, params: Any, state: Any, batch: Any, mode: Mode, scale: Any) -> Measured:
+def _whole(
+    task: Task, trained: Any, params: Any, state: Any, batch: Any, mode: Mode, scale: Any, differentiate: bool
+) -> Measured:
     def loss(leaves: Any) -> Any:
         value, aux = task.loss_and_sums(join(leaves, params), state, batch, mode)
-        return (value if scale is None else value * scale.astype(value.dtype)), aux
+        return (value if scale is None else value * scale.astype(value.dtype)), (value, aux)
 
-    (_, (state, _, sums)), grads = jax.value_and_grad(loss, has_aux=True)(trained)
-    return Measured(grads, state, sums)
+    if differentiate:
+        (_, (value, (state, _, sums))), grads = jax.value_and_grad(loss, has_aux=True)(trained)
+    else:
+        _, (value, (state, _, sums)) = loss(trained)
+        grads = jax.tree.map(jnp.zeros_like, trained)
+    return Measured(grads, state, sums, value)
 
 
 def _penalized(task: Task, trained: Any, params: Any, grads: Any, scale: Any) -> tuple[Any, Any]:

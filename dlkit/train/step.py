@@ -9,13 +9,11 @@ import jax.numpy as jnp
 
 from dlkit import optim, tree
 from dlkit.nn import EVAL, training
-<<<<<<< HEAD
+from dlkit.optim.transform import call_update
+from dlkit.train.curvature import Curvature
 from dlkit.train.freezing import frozen_task, join, keep_frozen, trainable
 from dlkit.train.gradient import gradient
 from dlkit.train.inputs import run_options
-=======
-from dlkit.train.curvature import Curvature
->>>>>>> precond
 from dlkit.train.state import TrainState
 from dlkit.train.task import Task
 
@@ -37,18 +35,18 @@ def training_step(
     batch: Mapping[str, Any],
     *,
     log_grad_norm: bool = False,
-<<<<<<< HEAD
     freeze: Sequence[str] = (),
     accumulate: int = 1,
-=======
     curvature: Curvature | None = None,
->>>>>>> precond
 ) -> tuple[TrainState, dict[str, Any]]:
     """The pure function that `make_step` compiles: gradient, update, new state, measured sums.
 
     The draws of the step come from `training(fold_in(state.key, state.step))`: they depend on the run's key and the
-    number of the step alone, and not on how often the run was stopped. With a `curvature`, the optimizer's `update` is
-    given `factors=`.
+    number of the step alone, and not on how often the run was stopped.
+
+    An optimizer whose `update` takes optax's keyword arguments is given them: `value` (the loss), `grad`, and
+    `value_fn`, from the trained parameters to the loss on this batch with this step's draws; with a `curvature`,
+    `factors` too. For one that says `uses_gradient = False` no gradient is computed, and its `grads` are zeros.
 
     Where the optimizer holds a `dynamic_loss_scale`, the loss is multiplied by it, and a step that it skips leaves what
     the model remembers as it was, too.
@@ -64,15 +62,22 @@ def training_step(
     scale = optim.loss_scale(state.opt_state) if optim.find_states(state.opt_state, optim.LossScaleState) else None
     try:
         mode = training(jax.random.fold_in(state.key, state.step))
-<<<<<<< HEAD
-        grads, model_state, sums = gradient(
-            frozen_task(task, freeze), trained, state.params, state.state, batch, mode, accumulate=accumulate,
-            scale=scale,
+        held = frozen_task(task, freeze)
+        grads, model_state, sums, loss = gradient(
+            held, trained, state.params, state.state, batch, mode, accumulate=accumulate, scale=scale,
+            differentiate=log_grad_norm or getattr(optimizer, "uses_gradient", True),
         )  # fmt: skip
+        known: dict[str, Any] = {"value": loss, "grad": grads}
+        if curvature is not None:
+            known["factors"] = curvature.factors(held, state.params, state.state, batch, mode)
     except Exception as error:
         error.add_note(f"in a training step on the batch {describe(batch)}")
         raise
-    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+
+    def value_fn(leaves: Any) -> Any:
+        return held.loss_fn(join(leaves, state.params), state.state, batch, mode)[0]
+
+    updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, {**known, "value_fn": value_fn})
     params = join(optim.apply_updates(trained, updates), state.params)
     model_state = keep_frozen(state.state, model_state, freeze)
     if scale is not None:
@@ -81,18 +86,6 @@ def training_step(
         # An overflow is no accident, its step is skipped: then no gradient was used, and its norm is 0.
         grads = jax.tree.map(lambda g: jnp.where(finite, g, jnp.zeros_like(g)), optim.unscaled(grads, scale))
         sums["loss_scale"] = scale
-=======
-        gradient = jax.value_and_grad(task.loss_and_sums, has_aux=True)
-        (_, (model_state, _, sums)), grads = gradient(state.params, state.state, batch, mode)
-        extra = {}
-        if curvature is not None:
-            extra["factors"] = curvature.factors(task, state.params, state.state, batch, mode)
-    except Exception as error:
-        error.add_note(f"in a training step on the batch {describe(batch)}")
-        raise
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params, **extra)
-    params = optim.apply_updates(state.params, updates)
->>>>>>> precond
     new = _alike(state, TrainState(state.step + 1, params, model_state, opt_state, state.key))
     rates = optim.learning_rates(opt_state)
     for path, rate in rates.items():
@@ -235,12 +228,9 @@ def make_step(
     donate: bool = True,
     max_traces: int | None = 1,
     log_grad_norm: bool = False,
-<<<<<<< HEAD
     freeze: Sequence[str] = (),
     accumulate: int = 1,
-=======
     curvature: Curvature | None = None,
->>>>>>> precond
 ) -> Step:
     """A compiled training step, `step(state, batch) -> (state, metrics)`.
 
@@ -249,17 +239,13 @@ def make_step(
       optimizer: one of `dlkit.optim`, or of optax.
       donate: let the new state take the memory of the old one, which cannot be used any more.
       max_traces: how often the step may be traced, and so compiled; None for any number.
-<<<<<<< HEAD
       log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping. An optimizer with
         `clip_by_global_norm` or `with_report` in it has computed it anyway: then it is always there.
       freeze: globs over the paths of parameters and of what the model remembers: these stay as they are, to the bit,
         are not differentiated and have no slots. The state is then that of `create_state(..., freeze=freeze)`.
       accumulate: micro-batches in a batch, one in memory at a time: the gradient, the loss and the metrics are those
         of the whole batch (but `BatchNorm` sees micro-batches, and each draws its own dropout).
-=======
-      log_grad_norm: add `grad_norm`, the global norm of the gradient before any clipping.
       curvature: for `optim.kfac`: which Fisher matrix to factor for it.
->>>>>>> precond
 
     Returns:
       The step. Its metrics stay on the device, as sums: `loss` and each metric of the task (`task.result(metrics)`
@@ -281,15 +267,10 @@ def make_step(
     >>> int(state.step), step.traces, sorted(task.result(measured))
     (3, 1, ['learning_rate', 'loss'])
     """
-
     options = run_options(freeze, accumulate)
 
     def body(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, Any]]:
-<<<<<<< HEAD
-        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm, **options)
-=======
-        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm, curvature=curvature)
->>>>>>> precond
+        return training_step(task, optimizer, state, batch, log_grad_norm=log_grad_norm, curvature=curvature, **options)
 
     return Step("training_step", body, donate=donate, max_traces=max_traces)
 

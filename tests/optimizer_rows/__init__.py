@@ -5,6 +5,13 @@
 
 from optimizer_rows import adaptive, basic, dialects, modern, preconditioners, wrappers
 
-FAMILIES = (adaptive, basic, dialects, modern, preconditioners, wrappers,)
+FAMILIES = (
+    adaptive,
+    basic,
+    dialects,
+    modern,
+    preconditioners,
+    wrappers,
+)
 RECIPES = {name: row for family in FAMILIES for name, row in family.RECIPES.items()}
 BLOCKS = {name: row for family in FAMILIES for name, row in family.BLOCKS.items()}
