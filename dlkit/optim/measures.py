@@ -2,18 +2,26 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit.optim.leaves import abs_sq, real_dtype, widest
 from dlkit.optim.traced import as_dtype
 
-__all__ = ["leaf_norm", "leaf_rms", "sum_sq"]
+__all__ = ["bounded_root", "leaf_norm", "leaf_rms", "sum_sq", "tree_sum_sq"]
 
 
 def sum_sq(x: Any, axis: Any = None, keepdims: bool = False) -> Float[Array, "..."]:
     """The sum of |x|^2, in float32 or wider: a bfloat16 sum would stop growing at 256 ones."""
     return jnp.sum(abs_sq(_wide(x)), axis=axis, keepdims=keepdims)
+
+
+def tree_sum_sq(of: Any) -> Float[Array, ""]:
+    """The sum of |x|^2 over all leaves, in float32 or wider."""
+    squares = [sum_sq(leaf) for leaf in jax.tree.leaves(of)]
+    dtype = widest(jnp.dtype(jnp.float32), *(square.dtype for square in squares))
+    return sum((square.astype(dtype) for square in squares), start=jnp.zeros((), dtype))
 
 
 def leaf_norm(x: Any, least: Any = 0.0) -> Float[Array, ""]:
@@ -22,7 +30,7 @@ def leaf_norm(x: Any, least: Any = 0.0) -> Float[Array, ""]:
     >>> leaf_norm(jnp.array([3.0, 4.0])), leaf_norm(jnp.zeros(2), 1e-3)
     (Array(5., dtype=float32), Array(0.001, dtype=float32))
     """
-    return _bounded_root(sum_sq(x), least)
+    return bounded_root(sum_sq(x), least)
 
 
 def leaf_rms(x: Any, least: Any = 0.0) -> Float[Array, ""]:
@@ -31,10 +39,11 @@ def leaf_rms(x: Any, least: Any = 0.0) -> Float[Array, ""]:
     >>> leaf_rms(jnp.array([1.0, 7.0])), leaf_rms(jnp.zeros(2), 1e-3)
     (Array(5., dtype=float32), Array(0.001, dtype=float32))
     """
-    return _bounded_root(jnp.mean(abs_sq(_wide(x))), least)
+    return bounded_root(jnp.mean(abs_sq(_wide(x))), least)
 
 
-def _bounded_root(square: Array, least: Any) -> Array:
+def bounded_root(square: Array, least: Any = 0.0) -> Array:
+    """max(sqrt(square), least), with the slope 0 where `least` is returned."""
     bound = as_dtype(least, square.dtype)
     below = square <= bound * bound  # False for NaN, which is passed on
     # The inner `where` keeps the infinite slope of sqrt(0) out of the branch that is not taken.

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dlkit.optim.gradients.clipping import global_norm
 from dlkit.optim.hyper import Scalar, settle
 from dlkit.optim.leaves import leafwise, need_params
+from dlkit.optim.measures import bounded_root, tree_sum_sq
 from dlkit.optim.transform import EmptyState, Transform
 
 __all__ = [
@@ -50,7 +50,7 @@ class NormalizeByUpdateNorm(Transform[EmptyState]):
         return EmptyState()
 
     def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        return _over(grads, global_norm(grads) + self.eps, self.scale_factor), state
+        return _over(grads, bounded_root(tree_sum_sq(grads)) + self.eps, self.scale_factor), state
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Normalize(Transform[EmptyState]):
         return EmptyState()
 
     def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        return _over(grads, global_norm(grads), 1.0), state
+        return _over(grads, bounded_root(tree_sum_sq(grads)), 1.0), state
 
 
 def _over(grads: Any, length: Array, factor: Any) -> Any:

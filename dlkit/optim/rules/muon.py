@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from dlkit.optim.gradients.decay import add_decayed_weights
@@ -54,7 +55,7 @@ def settle_coefficients(owner: str, coeffs: Any) -> tuple[Any, ...]:
         if coeffs not in COEFFICIENTS:
             raise ValueError(f"{owner}: ns_coeffs is {coeffs!r}, wanted numbers or one of {', '.join(COEFFICIENTS)}")
         coeffs = COEFFICIENTS[coeffs]
-    several = len(coeffs) > 0 and jnp.ndim(coeffs[0]) > 0
+    several = len(coeffs) > 0 and np.ndim(coeffs[0]) > 0
     rows = tuple(tuple(as_float(owner, "ns_coeffs", c) for c in row) for row in (coeffs if several else (coeffs,)))
     if not all(len(row) == 3 for row in rows):
         raise ValueError(f"{owner}: ns_coeffs has rows of {[len(row) for row in rows]} numbers, wanted 3 in each")

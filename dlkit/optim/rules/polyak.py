@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, settle
-from dlkit.optim.leaves import leafwise, widest
-from dlkit.optim.measures import sum_sq
+from dlkit.optim.leaves import leafwise
+from dlkit.optim.measures import tree_sum_sq
 from dlkit.optim.rules.momentum import sgd
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Chain, EmptyState, Transform, chain
@@ -54,9 +53,8 @@ class ScaleByPolyak(Transform[EmptyState]):
         return updates, state
 
     def _rate(self, grads: Any, value: Any) -> Float[Array, ""]:
-        squares = [sum_sq(g) for g in jax.tree.leaves(grads)]
-        dtype = widest(jnp.dtype(jnp.float32), *(s.dtype for s in squares))
-        square = sum((s.astype(dtype) for s in squares), start=jnp.zeros((), dtype)) + self.eps
+        square = tree_sum_sq(grads) + self.eps
+        dtype = square.dtype
         gap = jnp.asarray(value, dtype) - self.f_min
         gap = jnp.maximum(gap, jnp.zeros_like(gap)) if self.variant == "sps+" else gap
         flat = square <= float(np.finfo(np.float64).eps)
@@ -96,6 +94,7 @@ def polyak_sgd(
     References: Loizou et al., "Stochastic Polyak step-size for SGD", 2021. Garrigos, Gower, Schaipp, "Function value
     learning", 2023 (sps+).
 
+    >>> import jax
     >>> from dlkit import optim
     >>> loss = lambda p: jnp.sum(p["w"] ** 2)
     >>> params = {"w": jnp.array([1.0, 2.0])}

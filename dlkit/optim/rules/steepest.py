@@ -11,7 +11,7 @@ from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float
 from dlkit.optim.leaves import widest
 from dlkit.optim.matrices import MuonDimensionNumbers, layout, newton_schulz, polar, resolve_numbers, settle_numbers
-from dlkit.optim.measures import sum_sq
+from dlkit.optim.measures import bounded_root, leaf_norm, tree_sum_sq
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.rules.muon import QUINTIC
 from dlkit.optim.scaling import scale_by_learning_rate
@@ -84,7 +84,7 @@ class ScaleByDual(Transform[EmptyState]):
             return units, state
         duals = jax.tree.map(_inner, grads, units)  # |g|_* of every leaf
         if across == "l2" and self.scaling == "unit":
-            length = jnp.sqrt(_total(jax.tree.map(jnp.square, duals)))
+            length = bounded_root(tree_sum_sq(duals))
             factors = jax.tree.map(lambda dual: _divide(dual, length.astype(dual.dtype)), duals)
         elif across == "l2":
             factors = duals
@@ -99,7 +99,7 @@ class ScaleByDual(Transform[EmptyState]):
         if self.norm == "linf":
             return jnp.sign(g)
         if self.norm == "l2" or numbers is None:  # the spectral norm of a single column is its length
-            length = jnp.sqrt(sum_sq(g))
+            length = leaf_norm(g)
             return g * _divide(jnp.ones_like(length), length).astype(g.real.dtype)
         by = layout("steepest_descent", g.shape, numbers)
         x = by.to_matrices(g)
