@@ -263,7 +263,7 @@ def muon(
     Differences. optax (`contrib.muon`): equal; it keeps the two parts in a dict of states. torch `Muon`: takes matrices
     only, in torch's layout `[out, in]`; its look-ahead is g + beta v without bias correction, Newton-Schulz runs in
     bfloat16, and weight_decay is 0.1. Keras `Muon`: momentum without bias correction, `rms_rate` = 0.2 (here
-    `consistent_rms`), decay 0.004, an eps of 1e-7. The first step is the same in all of them, up to eps and bfloat16.
+    `consistent_rms`), decay 0.004, an eps of 1e-7.
 
     References: Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024. Bernstein, Newhouse,
     "Old optimizer, new norm: an anthology", 2024 (adaptive). Boissin et al., "Turbo-Muon", 2025 (aol). Grishina,

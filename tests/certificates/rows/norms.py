@@ -3,6 +3,7 @@
 import warnings
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -22,6 +23,11 @@ KERAS_DECAY = "decay 0.004, momentum without bias correction, another scale"
 NEWTON_SCHULZ = 1e-4
 # Roundings of Adam's direction, of two norms and of their ratio add up.
 LENGTHS = 2e-6
+
+
+def in_full(count, power):
+    """Adafactor's decay in the default float dtype: in float64 here."""
+    return 1 - (count + 1).astype(jnp.result_type(float)) ** -power
 
 
 def old_optimistic_adam():
@@ -96,6 +102,16 @@ CASES = [
         ("Adafactor", {"lr": RATE}),
         ("Adafactor", {"learning_rate": RATE}),
         differs={"torch": "its decay is in float64, optax's in float32", "keras": "as torch; its means are in float32"},
+    ),
+    Case(
+        "adafactor(0.05, min_dim_size_to_factor=1), from its links, with a decay in float64",
+        optim.chain(
+            optim.scale_by_factored_rms(min_dim_size_to_factor=1, decay_rate_fn=in_full),
+            optim.clip_by_block_rms(1.0),
+            optim.scale_by_param_block_rms(),
+            optim.scale_by_learning_rate(RATE),
+        ),
+        torch=("Adafactor", {"lr": RATE}),
     ),
     Case(
         "adafactor(linear_schedule(0.1, 0.01, 30), 2, momentum=0.9, weight_decay_rate=0.01, ...)",
