@@ -82,7 +82,7 @@ def test_sam_descends_with_the_gradient_uphill():
             np.testing.assert_allclose(params["w"], P["w"] + rho * g / jnp.linalg.norm(g), rtol=1e-6)
     assert int(state.steps_since_sync) == 0
     np.testing.assert_allclose(params["w"], expected, rtol=1e-6)
-    with pytest.raises(TypeError, match="^sam: opaque_mode needs"):
+    with pytest.raises(TypeError, match=r"^sam: opaque_mode needs"):
         opaque.update(P, opaque.init(P), P)
 
 
@@ -245,14 +245,14 @@ def test_a_chain_checks_what_a_private_link_returns():
     params = {"w": jnp.zeros(3)}
     with pytest.raises(ValueError, match="do not match the parameters"):
         tx.update({"w": jnp.zeros((4, 2))}, tx.init(params), params)
-    with pytest.raises(ValueError, match="wants? a gradient per example|reads a gradient per example"):
+    with pytest.raises(ValueError, match=r"wants? a gradient per example|reads a gradient per example"):
         tx.update({"w": jnp.zeros((4, 3)), "b": jnp.zeros(())}, tx.init(params), params)
 
 
 @pytest.mark.parametrize("key", [5, jax.random.key(5), jax.random.PRNGKey(5), jax.random.key(5, impl="rbg")])
 def test_a_key_in_a_definition_is_a_value(key):
     tx, same = (optim.differentially_private_aggregate(1.0, 1.0, key) for _ in range(2))
-    assert tx == same == pickle.loads(pickle.dumps(tx))
+    assert tx == same == pickle.loads(pickle.dumps(tx))  # noqa: S301  (our own bytes)
     assert hash(tx) == hash(same)
     assert tx != optim.differentially_private_aggregate(1.0, 1.0, 6)
     got, expected = tx.init(P).rng_key, jax.random.key(5) if isinstance(key, int) else key

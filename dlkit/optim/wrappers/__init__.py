@@ -4,6 +4,7 @@ from dlkit.optim.wrappers import accumulation as _accumulation
 from dlkit.optim.wrappers import averages as _averages
 from dlkit.optim.wrappers import averaging as _averaging
 from dlkit.optim.wrappers import branches as _branches
+from dlkit.optim.wrappers import cautious as _cautious
 from dlkit.optim.wrappers import chains as _chains
 from dlkit.optim.wrappers import conditional as _conditional
 from dlkit.optim.wrappers import feasible as _feasible
@@ -25,6 +26,7 @@ from dlkit.optim.wrappers.accumulation import *
 from dlkit.optim.wrappers.averages import *
 from dlkit.optim.wrappers.averaging import *
 from dlkit.optim.wrappers.branches import *
+from dlkit.optim.wrappers.cautious import *
 from dlkit.optim.wrappers.chains import *
 from dlkit.optim.wrappers.conditional import *
 from dlkit.optim.wrappers.feasible import *
@@ -48,6 +50,7 @@ __all__ += _accumulation.__all__
 __all__ += _averages.__all__
 __all__ += _averaging.__all__
 __all__ += _branches.__all__
+__all__ += _cautious.__all__
 __all__ += _chains.__all__
 __all__ += _conditional.__all__
 __all__ += _feasible.__all__

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from certificates.rows import adaptive, basic, dialects, modern, wrappers
+from certificates.rows import adaptive, basic, dialects, modern, norms, wrappers
 
-FAMILIES = {"adaptive": adaptive, "basic": basic, "dialects": dialects, "modern": modern, "wrappers": wrappers}
+FAMILIES = {"adaptive": adaptive, "basic": basic, "dialects": dialects, "modern": modern, "norms": norms, "wrappers": wrappers}
 CASES = [replace(case, family=name) for name, family in FAMILIES.items() for case in family.CASES]
