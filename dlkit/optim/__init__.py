@@ -27,6 +27,7 @@ from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
 from dlkit.optim import scaling as _scaling
 from dlkit.optim import schedules as _schedules
+from dlkit.optim import second_order as _second_order
 from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim.gradients import *
@@ -36,6 +37,7 @@ from dlkit.optim.report import *
 from dlkit.optim.rules import *
 from dlkit.optim.scaling import *
 from dlkit.optim.schedules import *
+from dlkit.optim.second_order import *
 from dlkit.optim.transform import *
 from dlkit.optim.wrappers import *
 
@@ -48,4 +50,5 @@ __all__ += _presets.__all__
 __all__ += _gradients.__all__
 __all__ += _rules.__all__
 __all__ += _schedules.__all__
+__all__ += _second_order.__all__
 __all__ += _wrappers.__all__
