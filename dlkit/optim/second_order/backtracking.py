@@ -132,9 +132,9 @@ class ScaleByBacktrackingLinesearch(Transform[ScaleByBacktrackingLinesearchState
     ...     updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
     ...     params = optim.apply_updates(params, updates)
     ...     print(f"{loss(params):.3f}")
-    8.346
-    0.315
-    0.041
+    4.358
+    0.091
+    0.036
 
     Raises:
       ValueError: an argument out of its range; from `update`, when one of its arguments is missing.

@@ -46,8 +46,8 @@ def cg(
 
     >>> curvature = jnp.array([1.0, 10.0, 100.0])
     >>> x, info = cg(lambda v: curvature * v, jnp.ones(3))
-    >>> x, int(info.steps)
-    (Array([1.  , 0.1 , 0.01], dtype=float32), 3)
+    >>> x.round(3), bool(info.steps <= 4)
+    (Array([1.  , 0.1 , 0.01], dtype=float32), True)
     """
     b = vectors.wide(b)
     dtype = vectors.scalar_dtype(b)

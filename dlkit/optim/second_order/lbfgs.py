@@ -89,7 +89,7 @@ class ScaleByLBFGS(Transform[ScaleByLBFGSState]):
 def _two_loops(q: Any, s: Any, y: Any, weights: Any, factor: Any, count: Any) -> Any:
     """Algorithm 7.4 over the ring of pairs: newest first, then oldest first."""
     size = weights.shape[0]
-    order = (count + jnp.arange(size)) % size  # the oldest pair is where the next one will go
+    order = (count + jnp.arange(size, dtype=jnp.int32)) % size  # the oldest pair is where the next one will go
 
     def pair(i: Any) -> tuple[Any, Any]:
         return jax.tree.map(lambda of, leaf: of[i].astype(leaf.dtype), s, q), jax.tree.map(
@@ -148,15 +148,19 @@ def lbfgs(
     >>> params = jnp.array([-1.2, 1.0])
     >>> tx = lbfgs()
     >>> state = tx.init(params)
-    >>> for i in range(30):
+    >>> @jax.jit
+    ... def step(params, state):
     ...     value, grads = optim.value_and_grad_from_state(loss)(params, state=state)
     ...     updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
-    ...     params = optim.apply_updates(params, updates)
-    ...     if i % 10 == 9:
-    ...         print(bool(loss(params) < 10.0 ** (-i / 10)))
-    False
-    True
-    True
+    ...     return optim.apply_updates(params, updates), state
+    >>> for i in range(36):
+    ...     params, state = step(params, state)
+    ...     if i % 9 == 8:
+    ...         print(f"{loss(params):.2f}")
+    2.62
+    0.54
+    0.02
+    0.00
 
     Raises:
       ValueError: `memory_size` is below 1; from `update`, when `params`, `value`, `grad` or `value_fn` is missing.

@@ -63,7 +63,7 @@ def fisher_vp(output_fn: Any, params: Any, v: Any, likelihood: Likelihood, varia
       likelihood, variance: see above.
 
     >>> x = jnp.array([[1.0], [2.0]])
-    >>> fisher_vp(lambda p: x * p, jnp.array(1.0), jnp.array(1.0), "gaussian")  # the mean of x^2
+    >>> fisher_vp(lambda p: x * p, jnp.float32(1), jnp.float32(1), "gaussian")  # the mean of x^2
     Array(2.5, dtype=float32)
     """
     if likelihood not in LIKELIHOODS:
@@ -167,7 +167,7 @@ def natural_gradient(
     >>> x, y = jnp.array([[1.0, 1.0], [1.0, 2.0], [1.0, 3.0]]), jnp.array([0.0, 1.0, 0.0])
     >>> logits = lambda p: x @ p
     >>> loss = lambda p: jnp.mean(jnp.logaddexp(0, logits(p)) - y * logits(p))
-    >>> params, result = optim.minimize(loss, jnp.ones(2), natural_gradient(1.0, "bernoulli"), output_fn=logits)
+    >>> params, result = optim.minimize(loss, jnp.zeros(2), natural_gradient(1.0, "bernoulli"), output_fn=logits)
     >>> bool(result.converged), int(result.steps) < 10
     (True, True)
 

@@ -96,8 +96,8 @@ def newton(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params, value_fn=loss)
     ...     params = optim.apply_updates(params, updates)
     ...     print(f"{loss(params) - 2:.5f}")
-    0.02921
-    0.00000
+    0.02927
+    0.00001
     0.00000
 
     Raises:

@@ -27,7 +27,7 @@ def no_info(dtype: Any) -> TrialInfo:
 
 
 def gain_ratio(value: Any, new_value: Any, promised: Any) -> Any:
-    """(f(p) - f(p + d)) / (m(0) - m(d)), -inf where the new loss is not finite or the model does not fall.
+    """(f(p) - f(p + d)) / (m(0) - m(d)); -1 where the new loss is not finite or the model rises, 1 for a step of 0.
 
     Near a minimum both differences are rounding, and their ratio would be noise: a few units in the last place of the
     loss are added to both (Conn, Gould, Toint, "Trust-region methods", 2000, section 17.4.2).
@@ -36,7 +36,8 @@ def gain_ratio(value: Any, new_value: Any, promised: Any) -> Any:
     promised = promised + rounding
     good = jnp.isfinite(new_value) & (promised > 0)
     ratio = (value - new_value + rounding) / jnp.where(good, promised, jnp.ones_like(promised))
-    return jnp.where(good, ratio, -jnp.inf)
+    still = (promised == 0) & (new_value == value)
+    return jnp.where(good, ratio, jnp.where(still, 1, -1).astype(value.dtype))
 
 
 class Damped(NamedTuple):
@@ -80,7 +81,7 @@ def damped_search(
 
     shape = jax.eval_shape(solve, damping)[0]
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
-    info = TrialInfo(jnp.int32(0), jnp.asarray(-jnp.inf, dtype), no, no)
+    info = TrialInfo(jnp.int32(0), jnp.zeros((), dtype), no, no)
     start = (Damped(zeros, value, damping, info), jnp.asarray(2, dtype))
     end = jax.lax.while_loop(lambda c: ~c[0].info.accepted & (c[0].info.evaluations < max_trials), body, start)[0]
     return end._replace(info=end.info._replace(failed=~end.info.accepted))

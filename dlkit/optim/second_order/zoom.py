@@ -75,9 +75,9 @@ class ScaleByZoomLinesearch(Transform[ScaleByZoomLinesearchState]):
     ...     updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
     ...     params = optim.apply_updates(params, updates)
     ...     print(f"{loss(params):.3f}", bool(state[1].info.failed))
-    0.768 False
-    0.082 False
-    0.018 False
+    0.431 False
+    0.217 False
+    0.136 False
 
     Raises:
       ValueError: an argument out of its range; from `update`, when one of its arguments is missing.

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from certificates.rows import basic
+from certificates.rows import basic, second
 
-FAMILIES = {"basic": basic}
+FAMILIES = {"basic": basic, "second": second}
 CASES = [replace(case, family=name) for name, family in FAMILIES.items() for case in family.CASES]
