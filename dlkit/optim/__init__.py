@@ -36,6 +36,7 @@ from dlkit.optim import modern as _modern
 from dlkit.optim import preconditioners as _preconditioners
 from dlkit.optim import rules as _rules
 from dlkit.optim import schedules as _schedules
+from dlkit.optim import second_order as _second_order
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim.transform import *
 from dlkit.optim.hyper import *
@@ -49,6 +50,7 @@ from dlkit.optim.modern import *
 from dlkit.optim.preconditioners import *
 from dlkit.optim.rules import *
 from dlkit.optim.schedules import *
+from dlkit.optim.second_order import *
 from dlkit.optim.wrappers import *
 
 __all__: list[str] = ["contrib", "keras", "projections", "torch"]
@@ -64,4 +66,5 @@ __all__ += _modern.__all__
 __all__ += _preconditioners.__all__
 __all__ += _rules.__all__
 __all__ += _schedules.__all__
+__all__ += _second_order.__all__
 __all__ += _wrappers.__all__
