@@ -29,6 +29,7 @@ from dlkit.optim import scaling as _scaling
 from dlkit.optim import schedules as _schedules
 from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
+from dlkit.optim import zeroth_order as _zeroth_order
 from dlkit.optim.gradients import *
 from dlkit.optim.hyper import *
 from dlkit.optim.presets import *
@@ -38,6 +39,7 @@ from dlkit.optim.scaling import *
 from dlkit.optim.schedules import *
 from dlkit.optim.transform import *
 from dlkit.optim.wrappers import *
+from dlkit.optim.zeroth_order import *
 
 __all__: list[str] = []
 __all__ += _transform.__all__
@@ -49,3 +51,4 @@ __all__ += _gradients.__all__
 __all__ += _rules.__all__
 __all__ += _schedules.__all__
 __all__ += _wrappers.__all__
+__all__ += _zeroth_order.__all__

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from dlkit import optim, tree
 from dlkit.nn import EVAL, training
+from dlkit.optim.transform import call_update
 from dlkit.train.state import TrainState
 from dlkit.train.task import Task
 
@@ -28,6 +29,10 @@ def training_step(
 ) -> tuple[TrainState, dict[str, Any]]:
     """The pure function that `make_step` compiles: gradient, update, new state, measured sums.
 
+    An optimizer whose `update` takes optax's keyword arguments is given them: `value` (the loss), `grad`, and
+    `value_fn`, from parameters to the loss on this batch with this step's draws. For one that says
+    `uses_gradient = False` no gradient is computed, and its `grads` are zeros.
+
     The draws of the step come from `training(fold_in(state.key, state.step))`: they depend on the run's key and the
     number of the step alone, and not on how often the run was stopped.
 
@@ -37,12 +42,17 @@ def training_step(
     """
     try:
         mode = training(jax.random.fold_in(state.key, state.step))
-        gradient = jax.value_and_grad(task.loss_and_sums, has_aux=True)
-        (_, (model_state, _, sums)), grads = gradient(state.params, state.state, batch, mode)
+        if getattr(optimizer, "uses_gradient", True) or log_grad_norm:
+            gradient = jax.value_and_grad(task.loss_and_sums, has_aux=True)
+            (loss, (model_state, _, sums)), grads = gradient(state.params, state.state, batch, mode)
+        else:  # only the structure of the gradients is looked at
+            loss, (model_state, _, sums) = task.loss_and_sums(state.params, state.state, batch, mode)
+            grads = jax.tree.map(jnp.zeros_like, state.params)
     except Exception as error:
         error.add_note(f"in a training step on the batch {describe(batch)}")
         raise
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    known = {"value": loss, "grad": grads, "value_fn": lambda p: task.loss_fn(p, state.state, batch, mode)[0]}
+    updates, opt_state = call_update(optimizer, grads, state.opt_state, state.params, known)
     params = optim.apply_updates(state.params, updates)
     new = _alike(state, TrainState(state.step + 1, params, model_state, opt_state, state.key))
     rates = optim.learning_rates(opt_state)

@@ -3,8 +3,8 @@
 `RECIPES` are optimizers, which have to lower a loss; `BLOCKS` are transforms and wrappers. One file a family.
 """
 
-from optimizer_rows import basic
+from optimizer_rows import basic, zeroth
 
-FAMILIES = (basic,)
+FAMILIES = (basic, zeroth)
 RECIPES = {name: row for family in FAMILIES for name, row in family.RECIPES.items()}
 BLOCKS = {name: row for family in FAMILIES for name, row in family.BLOCKS.items()}
