@@ -66,10 +66,10 @@ _watched.defvjp(_forward, _backward)
 def count_evaluations(fn: Callable[..., Any]) -> EvaluationCounter:
     """The same function, which counts at run time how often it is evaluated and differentiated.
 
-    It counts what is computed, under `jit`, in loops and searches, and every member of a `vmap`; not what is traced. With
-    the loss of a `Task` it tells what an optimizer costs: values are passes forward, gradients passes backward (a
-    gradient takes one of each; a product with the Hessian, forward over reverse, is one of each too). Each count is
-    a call back to Python, so it is not for measuring time. Differentiating forwards alone (`jvp`) is not possible.
+    It counts what is computed, under `jit`, in loops and searches, and every member of a `vmap`; not what is traced.
+    With the loss of a `Task` it tells what an optimizer costs: values are passes forward, gradients passes backward (a
+    gradient takes one of each; a product with the Hessian, forward over reverse, is one of each too). Each count is a
+    call back to Python, so it is not for measuring time. Differentiating forwards alone (`jvp`) is not possible.
 
     Args:
       fn: a function of arrays that returns one array, not empty.

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dlkit import optim
+from dlkit.optim.transform import call_update
 
 
 def bowl(params: Any) -> Any:
@@ -24,4 +25,4 @@ class Valued(optim.Transform[Any]):
         return self.inner.init(params)
 
     def update(self, grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return self.inner.update(grads, state, params, value=bowl(params), value_fn=bowl)
+        return call_update(self.inner, grads, state, params, {"value": bowl(params), "value_fn": bowl})

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from dlkit.optim.hyper import Scalar, as_count, safe_increment, settle
 from dlkit.optim.leaves import check_like, widest
 from dlkit.optim.transform import Transform
+from dlkit.optim.zeroth_order.cma_constants import Constants, constants
 from dlkit.optim.zeroth_order.directions import check_floating, need_value_fn, value_dtype, value_of
 from dlkit.optim.zeroth_order.random_search import check_width
 
@@ -27,22 +28,22 @@ class CmaEsState(NamedTuple):
     path_sigma: Float[Array, "n"]  # the evolution path that sets it
     path_c: Float[Array, "n"]  # and that of the covariance
     covariance: Float[Array, "n n"]  # C
-    basis: Float[Array, "n n"]  # the eigenvectors of C, as columns, when it was last decomposed
-    scales: Float[Array, "n"]  # the roots of its eigenvalues
+    root: Float[Array, "n n"]  # C^(1/2), when it was last decomposed
 
 
 @dataclass(frozen=True)
 class CmaEs(Transform[CmaEsState]):
     """One generation an update: sample around the parameters, rank, move them, learn step size and covariance.
 
-        x_i = p + sigma y_i,  y_i = B (d z_i),  z_i ~ N(0, I)                       i = 1 ... population, C = B d^2 B^T
+        x_i = p + sigma y_i,  y_i = C^(1/2) z_i,  z_i ~ N(0, I)                     i = 1 ... population
         p   = p + sigma y_w,  y_w = sum of the positive w_i times the y_i of the best half, best first
-        s   = (1 - c_s) s + sqrt(c_s (2 - c_s) mu_eff) C^(-1/2) y_w
+        s   = (1 - c_s) s + sqrt(c_s (2 - c_s) mu_eff) z_w                          z_w = C^(-1/2) y_w
         sigma = sigma exp((c_s / d_s) (|s| / E|N(0, I)| - 1))
         q   = (1 - c_c) q + h sqrt(c_c (2 - c_c) mu_eff) y_w                        h = 0 where |s| is large, else 1
         C   = (1 + c_1 (1 - h) c_c (2 - c_c) - c_1 - c_mu sum of w) C + c_1 q q^T + c_mu sum w_i y_i y_i^T
 
-    The weights of the worse half are negative (active CMA). All constants are the tutorial's (table 1), functions of n
+    The root is the symmetric one, which unlike eigenvectors is unique. The weights of the worse half are negative, each
+    divided by |z_i|^2 / n (active CMA). All constants are the tutorial's (table 1), functions of n
     and the population alone. Only the order of the values counts: the loss may have jumps, and any increasing function
     of it gives the same search.
 
@@ -94,7 +95,7 @@ class CmaEs(Transform[CmaEsState]):
         sigma = jnp.full((), 1.0, dtype) * self.initial_step
         zeros, eye = jnp.zeros(n, dtype), jnp.eye(n, dtype=dtype)
         count = jnp.zeros((), jnp.int32)
-        return CmaEsState(count, jnp.asarray(sigma, dtype), zeros, zeros + 0, eye, eye + 0, jnp.ones(n, dtype))
+        return CmaEsState(count, jnp.asarray(sigma, dtype), zeros, zeros + 0, eye, eye + 0)
 
     def update(
         self, grads: Any, state: CmaEsState, params: Any = None, *, value_fn: Any = None
@@ -116,7 +117,7 @@ class CmaEs(Transform[CmaEsState]):
 
         key = jax.random.fold_in(jax.random.key(self.seed), state.count)
         z = jax.random.normal(key, (k.population, n), jnp.float32).astype(dtype)
-        y = (z * state.scales[None]) @ state.basis.T
+        y = z @ state.root
         order = jnp.argsort(jax.vmap(value_at)(mean[None] + state.sigma * y))  # NaN comes last
         y, z = y[order], z[order]
         shift, new = self._learn(k, state, y, z)
@@ -124,77 +125,37 @@ class CmaEs(Transform[CmaEsState]):
         updates = jax.tree.map(lambda u, d: u.astype(d), unravel(state.sigma * shift), grads_dtype)
         return updates, new
 
-    def _learn(self, k: "Constants", state: CmaEsState, y: Array, z: Array) -> tuple[Array, CmaEsState]:
+    def _learn(self, k: Constants, state: CmaEsState, y: Array, z: Array) -> tuple[Array, CmaEsState]:
         n, dtype = y.shape[1], y.dtype
         count = safe_increment(state.count)
         w = jnp.asarray(k.weights, dtype)
         positive = jnp.maximum(w, 0)
         shift = positive @ y
-        # C^(-1/2) y_w = B d^-1 B^T B d z_w = B z_w
         gain_s, gain_c = math.sqrt(k.c_s * (2 - k.c_s) * k.mu_eff), math.sqrt(k.c_c * (2 - k.c_c) * k.mu_eff)
-        path_sigma = (1 - k.c_s) * state.path_sigma + gain_s * (state.basis @ (positive @ z))
+        path_sigma = (1 - k.c_s) * state.path_sigma + gain_s * (positive @ z)
         length = jnp.sqrt(jnp.sum(jnp.square(path_sigma)))
         sigma = state.sigma * jnp.exp(jnp.minimum(1.0, (k.c_s / k.d_s) * (length / k.expected - 1)))
         begun = -jnp.expm1(2 * count.astype(dtype) * math.log1p(-k.c_s))
         h = (length / jnp.sqrt(begun) < (1.4 + 2 / (n + 1)) * k.expected).astype(dtype)
         path_c = (1 - k.c_c) * state.path_c + h * gain_c * shift
-        # A negative weight is divided by the length of its y, which keeps C positive definite.
+        # So scaled, negative weights keep C positive definite.
         scaled = jnp.where(w < 0, w * n / (jnp.sum(jnp.square(z), axis=1) + 1e-30), w)
         kept = 1 + k.c_1 * (1 - h) * k.c_c * (2 - k.c_c) - k.c_1 - k.c_mu * float(np.sum(k.weights))
         rank_mu = (y * scaled[:, None]).T @ y
         covariance = kept * state.covariance + k.c_1 * path_c[:, None] * path_c[None] + k.c_mu * rank_mu
-        basis, scales = jax.lax.cond(
-            count % k.every == 0, _decompose, lambda c: (state.basis, state.scales), covariance
-        )
-        return shift, CmaEsState(count, sigma, path_sigma, path_c, covariance, basis, scales)
+        root = jax.lax.cond(count % k.every == 0, _root, lambda _: state.root, covariance)
+        return shift, CmaEsState(count, sigma, path_sigma, path_c, covariance, root)
 
 
-def _decompose(covariance: Array) -> tuple[Array, Array]:
+def _root(covariance: Array) -> Array:
     values, basis = jnp.linalg.eigh((covariance + covariance.T) / 2)
     # Roundings can make the least eigenvalue negative; beside the largest it is then nothing.
-    return basis, jnp.sqrt(jnp.maximum(values, jnp.finfo(values.dtype).eps * jnp.max(values)))
+    values = jnp.maximum(values, jnp.finfo(values.dtype).eps * jnp.max(values))
+    return (basis * jnp.sqrt(values)[None]) @ basis.T
 
 
 def _size(params: Any) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
-
-
-class Constants(NamedTuple):
-    """Table 1 of the tutorial."""
-
-    population: int
-    weights: tuple[float, ...]
-    mu_eff: float
-    c_s: float
-    d_s: float
-    c_c: float
-    c_1: float
-    c_mu: float
-    expected: float  # E|N(0, I)|
-    every: int  # generations between two decompositions
-
-
-def constants(n: int, population: int | None = None) -> Constants:
-    """The strategy parameters for `n` parameters: equations 49 to 58 of the tutorial."""
-    lam = population or 4 + math.floor(3 * math.log(n))
-    raw = np.log((lam + 1) / 2) - np.log(np.arange(1, lam + 1))
-    mu = lam // 2
-    mu_eff = raw[:mu].sum() ** 2 / np.square(raw[:mu]).sum()
-    mu_eff_minus = raw[mu:].sum() ** 2 / np.square(raw[mu:]).sum()
-    c_1 = 2 / ((n + 1.3) ** 2 + mu_eff)
-    c_mu = min(1 - c_1, 2 * (0.25 + mu_eff + 1 / mu_eff - 2) / ((n + 2) ** 2 + mu_eff))
-    least = min(1 + c_1 / c_mu, 1 + 2 * mu_eff_minus / (mu_eff + 2), (1 - c_1 - c_mu) / (n * c_mu))
-    positive, negative = raw[raw > 0].sum(), -raw[raw < 0].sum()
-    weights = np.where(raw >= 0, raw / positive, raw * least / negative)
-    c_s = (mu_eff + 2) / (n + mu_eff + 5)
-    d_s = 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + c_s
-    c_c = (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n)
-    expected = math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n * n))
-    every = max(1, math.floor(1 / ((c_1 + c_mu) * n * 10)))
-    weights = tuple(map(float, weights))
-    return Constants(
-        lam, weights, float(mu_eff), float(c_s), float(d_s), float(c_c), float(c_1), float(c_mu), expected, every
-    )
 
 
 cma_es = CmaEs
