@@ -1,7 +1,19 @@
 """Looking at models and runs: summaries, costs, pictures."""
 
+from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
 from dlkit.inspect.plots import confusion_matrix, learning_curves, misclassified
 from dlkit.inspect.summary import Row, Summary, summary
 
-__all__ = ["Row", "Summary", "confusion_matrix", "flops", "learning_curves", "misclassified", "summary"]
+__all__ = [
+    "EvaluationCounter",
+    "Evaluations",
+    "Row",
+    "Summary",
+    "confusion_matrix",
+    "count_evaluations",
+    "flops",
+    "learning_curves",
+    "misclassified",
+    "summary",
+]

@@ -38,6 +38,7 @@ from dlkit.optim import rules as _rules
 from dlkit.optim import schedules as _schedules
 from dlkit.optim import second_order as _second_order
 from dlkit.optim import wrappers as _wrappers
+from dlkit.optim import zeroth_order as _zeroth_order
 from dlkit.optim.transform import *
 from dlkit.optim.hyper import *
 from dlkit.optim.report import *
@@ -52,6 +53,7 @@ from dlkit.optim.rules import *
 from dlkit.optim.schedules import *
 from dlkit.optim.second_order import *
 from dlkit.optim.wrappers import *
+from dlkit.optim.zeroth_order import *
 
 __all__: list[str] = ["contrib", "keras", "projections", "torch"]
 __all__ += _transform.__all__
@@ -68,3 +70,4 @@ __all__ += _rules.__all__
 __all__ += _schedules.__all__
 __all__ += _second_order.__all__
 __all__ += _wrappers.__all__
+__all__ += _zeroth_order.__all__

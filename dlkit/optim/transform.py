@@ -33,7 +33,7 @@ True
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,13 @@ S = TypeVar("S")
 
 
 class Transform(ABC, Generic[S]):
-    """Base of all gradient transforms: subclass as `@dataclass(frozen=True)` and write `init` and `update`."""
+    """Base of all gradient transforms: subclass as `@dataclass(frozen=True)` and write `init` and `update`.
+
+    `uses_gradient` is False where `update` looks at the structure and dtypes of `grads` alone (it evaluates the loss
+    itself): a training step then computes no gradient.
+    """
+
+    uses_gradient: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, params: Any) -> S:
@@ -160,6 +166,11 @@ class Chain(Transform[tuple[Any, ...]]):
             grads, link_state = call_update(link, grads, link_state, params, extra)
             states.append(link_state)
         return grads, tuple(states)
+
+    @property
+    def uses_gradient(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the first link looks at the gradient: the others see only what it returns."""
+        return not self.links or getattr(self.links[0], "uses_gradient", True)
 
     def _check_state(self, state: Any) -> None:
         hint = "pass the state that its own `init(params)` or its last update returned: update(grads, state, params)"

@@ -3,7 +3,8 @@
 A schedule is a frozen dataclass that is called with the number of the update. **Update number t, the first being 0,
 uses schedule(t).** The result is a float32 scalar (float64 when JAX's 64-bit mode is on). Counts are integers, and
 what is left of a phase is subtracted as integers, so values stay accurate in float32 up to ten million steps, near
-the end of a decay too. Names and arguments are optax's; values equal optax's at every step, except where noted.
+the end of a decay too. Names and arguments are optax's; values equal optax's at every step, except where noted. Values,
+rates and exponents may be traced (a peak under `vmap`); numbers of steps are Python's.
 
 >>> schedule = cosine_decay_schedule(1.0, decay_steps=4)
 >>> schedule
@@ -21,6 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit.optim.hyper import Scalar, as_count, settle
+from dlkit.optim.traced import Traced, as_dtype
 
 __all__ = [
     "ConstantSchedule",
@@ -46,7 +48,7 @@ class Schedule(ABC):
 
 
 def as_value(number: Any) -> Array:
-    return jnp.asarray(number, jnp.result_type(float))
+    return as_dtype(number, jnp.result_type(float))
 
 
 def share(part: Any, whole: int) -> Array:
@@ -57,7 +59,18 @@ def like(count: Any, number: Any) -> Array:
     return jnp.broadcast_to(as_value(number), jnp.shape(count))
 
 
-def _counts(owner: str, record: Any, *names: str, least: int = 0) -> None:
+def geometric(rate: Any, count: Any, per: int = 1) -> Array:
+    """rate^(count / per)."""
+    if isinstance(rate, Traced):
+        return jnp.power(as_value(rate), share(count, per))
+    if rate == 0:
+        return as_value(jnp.asarray(count) == 0)
+    # The logarithm is taken in double precision: a rate of 0.999999, rounded to float32, is off by 6 % after a
+    # million steps.
+    return jnp.exp(share(count, 1) * (math.log(rate) / per))
+
+
+def counts(owner: str, record: Any, *names: str, least: int = 0) -> None:
     for name in names:
         object.__setattr__(record, name, as_count(owner, name, getattr(record, name), least))
 
@@ -100,9 +113,9 @@ class PolynomialSchedule(Schedule):
 
     def __post_init__(self) -> None:
         settle("polynomial_schedule", self, numbers=("init_value", "end_value", "power"))
-        if self.power <= 0:
+        if not isinstance(self.power, Traced) and self.power <= 0:
             raise ValueError(f"polynomial_schedule: power is {self.power}, wanted more than 0")
-        _counts("polynomial_schedule", self, "transition_steps", "transition_begin")
+        counts("polynomial_schedule", self, "transition_steps", "transition_begin")
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         steps = self.transition_steps
@@ -112,7 +125,9 @@ class PolynomialSchedule(Schedule):
         # Both weights from integers, not one as 1 minus the other: neither end of the phase loses digits.
         weight, other = share(steps - gone, steps), share(gone, steps)
         if self.power != 1:
-            weight, other = weight**self.power, -jnp.expm1(self.power * jnp.log1p(-other))
+            inside = jnp.where(gone < steps, other, 0.0)  # log1p(-1) would make the gradient of a power NaN
+            other = jnp.where(gone < steps, -jnp.expm1(self.power * jnp.log1p(-inside)), 1.0)
+            weight = weight**self.power
         return self.init_value * weight + self.end_value * other
 
 
@@ -140,26 +155,22 @@ class ExponentialDecay(Schedule):
 
     def __post_init__(self) -> None:
         settle("exponential_decay", self, numbers=("init_value",), nonnegative=("decay_rate",))
-        _counts("exponential_decay", self, "transition_steps", "transition_begin")
+        counts("exponential_decay", self, "transition_steps", "transition_begin")
         if self.end_value is not None:
             settle("exponential_decay", self, numbers=("end_value",))
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
-        rate = float(self.decay_rate)  # pyright: ignore[reportArgumentType]
-        if self.transition_steps == 0 or rate == 0:
+        rate, steps = self.decay_rate, self.transition_steps
+        if steps == 0 or (not isinstance(rate, Traced) and rate == 0):
             return like(count, self.init_value)
         since = jnp.maximum(jnp.asarray(count) - self.transition_begin, 0)
-        # The logarithm is taken in double precision: a rate of 0.999999, rounded to float32, is off by 6 % after
-        # a million steps.
-        if self.staircase:
-            exponent = share(since // self.transition_steps, 1) * math.log(rate)
-        else:
-            exponent = share(since, 1) * (math.log(rate) / self.transition_steps)
-        value = self.init_value * jnp.exp(exponent)
+        value = self.init_value * (geometric(rate, since // steps) if self.staircase else geometric(rate, since, steps))
         if self.end_value is None:
             return value
-        bound = jnp.maximum if rate < 1 else jnp.minimum
-        return bound(value, as_value(self.end_value))
+        end = as_value(self.end_value)
+        if isinstance(rate, Traced):
+            return jnp.where(as_value(rate) < 1, jnp.maximum(value, end), jnp.minimum(value, end))
+        return jnp.maximum(value, end) if rate < 1 else jnp.minimum(value, end)
 
 
 @dataclass(frozen=True)
@@ -184,7 +195,7 @@ class CosineDecay(Schedule):
 
     def __post_init__(self) -> None:
         settle("cosine_decay_schedule", self, numbers=("init_value", "alpha", "exponent"))
-        _counts("cosine_decay_schedule", self, "decay_steps")
+        counts("cosine_decay_schedule", self, "decay_steps")
 
     def __call__(self, count: Any) -> Float[Array, "..."]:
         if self.decay_steps == 0:

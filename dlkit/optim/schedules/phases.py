@@ -19,11 +19,13 @@ from dlkit.optim.schedules.curves import (
     CosineDecay,
     Schedule,
     as_value,
+    exponential_decay,
     half_cosine,
     like,
     linear_schedule,
     share,
 )
+from dlkit.optim.traced import Traced
 
 __all__ = [
     "JoinSchedules",
@@ -36,16 +38,17 @@ __all__ = [
     "piecewise_interpolate_schedule",
     "warmup_constant_schedule",
     "warmup_cosine_decay_schedule",
+    "warmup_exponential_decay_schedule",
 ]
 
 Boundaries: TypeAlias = Mapping[int, Any] | Iterable[tuple[int, Any]] | None
 
 
-def _pairs(owner: str, given: Boundaries) -> tuple[tuple[int, float], ...]:
+def _pairs(owner: str, given: Boundaries) -> tuple[tuple[int, Any], ...]:
     items = given.items() if isinstance(given, Mapping) else given or ()
     pairs = [(as_count(owner, "a boundary", b), as_float(owner, "a scale", s)) for b, s in items]
     for boundary, factor in pairs:
-        if factor < 0:
+        if not isinstance(factor, Traced) and factor < 0:
             raise ValueError(f"{owner}: the scale at {boundary} is {factor}, wanted 0 or more")
     return tuple(sorted(pairs, key=lambda pair: pair[0]))
 
@@ -211,6 +214,30 @@ def warmup_cosine_decay_schedule(
     return JoinSchedules((linear_schedule(init_value, peak, warmup), decay), (warmup,))
 
 
+def warmup_exponential_decay_schedule(
+    init_value: Scalar,
+    peak_value: Scalar,
+    warmup_steps: int,
+    transition_steps: int,
+    decay_rate: Scalar,
+    transition_begin: int = 0,
+    staircase: bool = False,
+    end_value: Scalar | None = None,
+) -> JoinSchedules:
+    """A line from `init_value` to `peak_value` over `warmup_steps`, then `exponential_decay` from there.
+
+    >>> schedule = warmup_exponential_decay_schedule(0.0, 1.0, warmup_steps=2, transition_steps=1, decay_rate=0.5)
+    >>> [float(schedule(t)) for t in range(5)]
+    [0.0, 0.5, 1.0, 0.5, 0.25]
+
+    Raises:
+      ValueError: a negative number of steps or a negative rate.
+    """
+    warmup = as_count("warmup_exponential_decay_schedule", "warmup_steps", warmup_steps)
+    decay = exponential_decay(peak_value, transition_steps, decay_rate, transition_begin, staircase, end_value)
+    return JoinSchedules((linear_schedule(init_value, peak_value, warmup), decay), (warmup,))
+
+
 def cosine_onecycle_schedule(
     transition_steps: int,
     peak_value: Scalar,
@@ -266,7 +293,7 @@ def linear_onecycle_schedule(
     return PiecewiseInterpolate("linear", peak / div, ((int(pct * steps), div), (back, 1 / div), (steps, 1 / final)))
 
 
-def _onecycle(owner: str, steps: Any, *numbers: Any) -> tuple[int, float, float, float, float]:
+def _onecycle(owner: str, steps: Any, *numbers: Any) -> tuple[int, Any, Any, Any, Any]:
     names = ("peak_value", "pct_start", "div_factor", "final_div_factor")
     peak, pct, div, final = (as_float(owner, name, x) for name, x in zip(names, numbers, strict=True))
     return as_count(owner, "transition_steps", steps, 1), peak, pct, div, final
