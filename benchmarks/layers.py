@@ -5,7 +5,8 @@
 Every library has the same weights and the same input, and before anything is timed its output must be that of dlkit (to
 1e-4 of the largest) unless the table says that it computes another function. A sample is one call that is not timed and
 then as many as take some 20 ms; the gradient is that of parameters and input. `--write` puts the tables into
-`benchmarks/RESULTS.md`.
+`benchmarks/RESULTS.md`: the whole section anew, or with `--only` or `--match` these tables alone, each with the machine
+that it was taken on.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def main() -> None:
     args = parser.parse_args()
     torch = importlib.import_module("torch")
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    text = [record.machine("jax", "flax", "equinox", "dm-haiku", "torch"), "", f"{args.rounds} rounds."]
+    machine = record.machine("jax", "flax", "equinox", "dm-haiku", "torch")
+    blocks: dict[str, list[str]] = {}
     for family in args.only:
         for case in importlib.import_module(f"families.{family}").cases():
             if args.match not in case.title:
@@ -72,10 +74,13 @@ def main() -> None:
             load = os.getloadavg()[0]
             rows = table(case, measure(ready, steps, args.rounds))
             print("\n".join(rows), "\n", flush=True)
-            text += ["", f"### {case.title}", "", *rows, "", f"Load of the machine before: {load:.1f}."]
+            blocks[case.title] = [*rows, "", f"{args.rounds} rounds. Load of the machine before: {load:.1f}."]
             jax.clear_caches()
-    if args.write:
-        record.write("layers", "Layers beside other libraries", text)
+    if args.write and (args.match or set(args.only) != set(FAMILIES)):
+        record.renew("layers", {title: [*rows, "", machine] for title, rows in blocks.items()})
+    elif args.write:
+        tables = [line for title, rows in blocks.items() for line in ("", f"### {title}", "", *rows)]
+        record.write("layers", "Layers beside other libraries", [machine, *tables])
 
 
 if __name__ == "__main__":

@@ -34,3 +34,14 @@ def write(name: str, title: str, lines: list[str]) -> None:
     place = re.compile(re.escape(begin) + ".*?" + re.escape(end), re.DOTALL)
     text = place.sub(lambda _: section, text) if place.search(text) else f"{text.rstrip()}\n\n{section}\n"
     RESULTS.write_text(text)
+
+
+def renew(name: str, blocks: dict[str, list[str]]) -> None:
+    """In the section `name`, the blocks `### title` given here anew; the others stay as they were."""
+    begin, end = f"<!-- {name}: written by benchmarks/{name}.py -->", f"<!-- end of {name} -->"
+    before, rest = RESULTS.read_text().split(begin)
+    section, after = rest.split(end)
+    head, *old = re.split(r"^(?=### )", section, flags=re.MULTILINE)
+    titled = {block.partition("\n")[0].removeprefix("### "): block for block in old}
+    titled |= {title: "\n".join([f"### {title}", "", *lines, "", ""]) for title, lines in blocks.items()}
+    RESULTS.write_text("".join([before, begin, head, *titled.values(), end, after]))

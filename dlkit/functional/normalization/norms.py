@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from dlkit.functional.normalization.norms_cpu import standardize_channels, standardize_rows
 from dlkit.functional.precision import wide_dtype
 
 __all__ = ["batch_norm_stats", "group_norm", "layer_norm", "normalize", "rms_norm", "statistics_count"]
@@ -36,6 +37,12 @@ def _spread(who: str, name: str, p: Array, x: Array, axes: Sequence[int]) -> Arr
     return p.astype(wide_dtype(x.dtype)).reshape([n if i in axes else 1 for i, n in enumerate(x.shape)])
 
 
+def _check_channels(who: str, x: Array, scale: Array | None, shift: Array | None) -> None:
+    for name, p in (("scale", scale), ("shift", shift)):
+        if p is not None:
+            _spread(who, name, p, x, (x.ndim - 1,))
+
+
 def _affine(who: str, y: Array, x: Array, scale: Array | None, shift: Array | None, axes: Sequence[int]) -> Array:
     if scale is not None:
         y = y * _spread(who, "scale", scale, x, axes)
@@ -50,17 +57,14 @@ def _standardize(x: Array, axes: Sequence[int], eps: float) -> Array:
     return centered * lax.rsqrt(jnp.square(centered).mean(axes, keepdims=True) + eps)
 
 
-def _scaled(x: Array, scale: Array | None, axes: Sequence[int], eps: float) -> Array:
-    """The first half of a layer norm, in the dtype of the statistics."""
-    if jax.default_backend() != "cpu":
-        y = _standardize(x, axes, eps)
-        return y if scale is None else y * _spread("layer_norm", "scale", scale, x, axes)
-    # XLA on a CPU makes one kernel of the whole forward pass, and one of each gradient, if each is computed from x
-    # again; intermediate results that several of them share would be written out and read back.
-    standardize = jax.checkpoint(lambda x: _standardize(x, axes, eps))
-    if scale is None:
-        return standardize(x)
-    return jax.checkpoint(lambda x, scale: standardize(x) * _spread("layer_norm", "scale", scale, x, axes))(x, scale)
+def _scaled(who: str, x: Array, scale: Array | None, axes: Sequence[int], eps: float, center: bool) -> Array:
+    """The first half of a layer norm, or without `center` of an RMS norm, in the dtype of the statistics."""
+    spread = None if scale is None else _spread(who, "scale", scale, x, axes)
+    if jax.default_backend() == "cpu":
+        return standardize_rows(tuple(axes), eps, center, x, spread)
+    wide = x.astype(wide_dtype(x.dtype))
+    y = _standardize(x, axes, eps) if center else wide * lax.rsqrt(jnp.square(wide).mean(axes, keepdims=True) + eps)
+    return y if spread is None else y * spread
 
 
 def layer_norm(
@@ -84,7 +88,7 @@ def layer_norm(
     Reference: Ba, Kiros and Hinton, Layer normalization, 2016.
     """
     over = _axes("layer_norm", x, axes)
-    return _affine("layer_norm", _scaled(x, scale, over, eps), x, None, shift, over)
+    return _affine("layer_norm", _scaled("layer_norm", x, scale, over, eps, True), x, None, shift, over)
 
 
 def rms_norm(
@@ -107,9 +111,7 @@ def rms_norm(
     Reference: Zhang and Sennrich, Root mean square layer normalization, NeurIPS 2019.
     """
     over = _axes("rms_norm", x, axes)
-    wide = x.astype(wide_dtype(x.dtype))
-    y = wide * lax.rsqrt(jnp.square(wide).mean(over, keepdims=True) + eps)
-    return _affine("rms_norm", y, x, scale, None, over)
+    return _scaled("rms_norm", x, scale, over, eps, False).astype(x.dtype)
 
 
 def group_norm(
@@ -141,6 +143,10 @@ def group_norm(
             f"group_norm: x is {list(x.shape)} with groups={groups}, batch_axes={batch_axes}; want groups that "
             f"divide the {channels} channels of the last axis, and fewer batch axes than axes"
         )
+    if jax.default_backend() == "cpu" and batch_axes < x.ndim - 1:
+        _check_channels("group_norm", x, scale, shift)
+        spatial = tuple(range(batch_axes, x.ndim - 1))
+        return standardize_channels(spatial, groups, eps, x, scale, shift)[0].astype(x.dtype)
     split = x.reshape(*x.shape[:-1], groups, channels // groups)
     over = (*range(batch_axes, x.ndim - 1), x.ndim)
     return _affine("group_norm", _standardize(split, over, eps).reshape(x.shape), x, scale, shift, (x.ndim - 1,))
@@ -201,6 +207,16 @@ def batch_norm_stats(
     wide = jnp.where(w == 0, 0.0, wide)
     mean = (w * wide).sum(over, keepdims=True)
     return mean.squeeze(over), (w * jnp.square(wide - mean)).sum(over)
+
+
+def batch_norm(x: Array, scale: Array | None, shift: Array | None, eps: float) -> tuple[Array, Array, Array]:
+    """`normalize(x, mean, var, scale, shift)` with `mean, var = batch_norm_stats(x)`, and both: y, mean, var."""
+    if jax.default_backend() == "cpu":
+        _check_channels("normalize", x, scale, shift)
+        y, mean, var = standardize_channels(tuple(range(x.ndim - 1)), None, eps, x, scale, shift)
+        return y.astype(x.dtype), mean.reshape(-1), var.reshape(-1)
+    mean, var = batch_norm_stats(x)
+    return normalize(x, mean, var, scale, shift, eps=eps), mean, var
 
 
 def normalize(

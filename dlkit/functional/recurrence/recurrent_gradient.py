@@ -168,9 +168,14 @@ def _tangent(cell: Any, reverse: bool, primals: Any, tangents: Any) -> Any:
     if cell.sums:
         da, ds = None, da + ds
 
+    # Transposed beforehand, so that the transpose of the product, which reverse mode runs at every step, has its
+    # operands in the order in which a CPU multiplies them fastest.
+    w_t = w.T
+
     def backward(dcarry: Carry, given: Any) -> tuple[Carry, Array]:
         da, ds, slopes, now = given
-        after = _choose(now, cell.tangent(slopes, dcarry, da, ds + dcarry[0] @ w), dcarry)
+        product = lax.dot_general(dcarry[0], w_t, (((1,), (1,)), ((), ())))
+        after = _choose(now, cell.tangent(slopes, dcarry, da, ds + product), dcarry)
         return after, after[0]
 
     dfinal, dh = lax.scan(backward, jax.tree.map(_full, dcarry), (da, ds, slopes, valid), reverse=reverse)

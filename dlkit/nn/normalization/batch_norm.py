@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit import functional
+from dlkit.functional.normalization.norms import batch_norm
 from dlkit.nn.checks import check_axis, check_float, describe
 from dlkit.nn.initializers import Initializer, Ones, Zeros
 from dlkit.nn.layer import Layer
@@ -92,8 +93,7 @@ class BatchNorm(Layer[NormParams, BatchNormState]):
                 f"{describe(self)} got x of shape {x.shape} in training: expected at least 2 values a channel because "
                 f"the variance of {n} is not defined, got {n}; use a larger batch, or LayerNorm or GroupNorm, or EVAL"
             )
-        mean, var = functional.batch_norm_stats(x)
-        y = functional.normalize(x, mean, var, scale, shift, eps=self.eps)
+        y, mean, var = batch_norm(x, scale, shift, self.eps)
         if self.unbiased_running_var:
             var = var * (n / (n - 1))
         return y, {"mean": self._remember(state["mean"], mean), "var": self._remember(state["var"], var)}
