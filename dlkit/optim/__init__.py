@@ -29,8 +29,6 @@ from dlkit.optim import hyper as _hyper
 from dlkit.optim import report as _report
 from dlkit.optim import scaling as _scaling
 from dlkit.optim import presets as _presets
-from dlkit.optim import matrices as _matrices
-from dlkit.optim import measures as _measures
 from dlkit.optim import gradients as _gradients
 from dlkit.optim import modern as _modern
 from dlkit.optim import preconditioners as _preconditioners
@@ -44,8 +42,6 @@ from dlkit.optim.hyper import *
 from dlkit.optim.report import *
 from dlkit.optim.scaling import *
 from dlkit.optim.presets import *
-from dlkit.optim.matrices import *
-from dlkit.optim.measures import *
 from dlkit.optim.gradients import *
 from dlkit.optim.modern import *
 from dlkit.optim.preconditioners import *
@@ -61,8 +57,6 @@ __all__ += _hyper.__all__
 __all__ += _report.__all__
 __all__ += _scaling.__all__
 __all__ += _presets.__all__
-__all__ += _matrices.__all__
-__all__ += _measures.__all__
 __all__ += _gradients.__all__
 __all__ += _modern.__all__
 __all__ += _preconditioners.__all__

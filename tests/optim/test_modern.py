@@ -34,7 +34,7 @@ def test_contrib_has_the_names_and_arguments_of_optax(name):
     assert list(ours)[: len(theirs)] == list(theirs)
     assert all(p.kind is p.KEYWORD_ONLY for p in list(ours.values())[len(theirs) :])
     for argument, parameter in theirs.items():
-        if isinstance(parameter.default, int | float | str | tuple | None):
+        if type(parameter.default) in (int, float, bool, str, tuple, type(None)):
             assert ours[argument].default == parameter.default
     assert getattr(optim, name) is getattr(optim.contrib, name)
 
@@ -82,7 +82,7 @@ def test_sam_descends_with_the_gradient_uphill():
             np.testing.assert_allclose(params["w"], P["w"] + rho * g / jnp.linalg.norm(g), rtol=1e-6)
     assert int(state.steps_since_sync) == 0
     np.testing.assert_allclose(params["w"], expected, rtol=1e-6)
-    with pytest.raises(TypeError, match=r"^sam: opaque_mode needs"):
+    with pytest.raises(TypeError, match="opaque_mode needs"):
         opaque.update(P, opaque.init(P), P)
 
 
@@ -195,8 +195,8 @@ def test_one_example_moves_the_sum_by_no_more_than_the_clip():
     total, clipped = optim.per_example_global_norm_clip(grads, 1.5)
     for i in range(5):
         rest, _ = optim.per_example_global_norm_clip(jax.tree.map(lambda g, i=i: jnp.delete(g, i, 0), grads), 1.5)
-        assert optax.global_norm(jax.tree.map(jnp.subtract, total, rest)) <= 1.5 * (1 + 1e-6)
-    norms = [float(optax.global_norm(jax.tree.map(lambda g, i=i: g[i], grads))) for i in range(5)]
+        assert optim.global_norm(jax.tree.map(jnp.subtract, total, rest)) <= 1.5 * (1 + 1e-6)
+    norms = [float(optim.global_norm(jax.tree.map(lambda g, i=i: g[i], grads))) for i in range(5)]
     assert int(clipped) == sum(norm > 1.5 for norm in norms) > 0
 
 
@@ -245,7 +245,7 @@ def test_a_chain_checks_what_a_private_link_returns():
     params = {"w": jnp.zeros(3)}
     with pytest.raises(ValueError, match="do not match the parameters"):
         tx.update({"w": jnp.zeros((4, 2))}, tx.init(params), params)
-    with pytest.raises(ValueError, match=r"wants? a gradient per example|reads a gradient per example"):
+    with pytest.raises(ValueError, match="it reads a gradient per example"):
         tx.update({"w": jnp.zeros((4, 3)), "b": jnp.zeros(())}, tx.init(params), params)
 
 
@@ -333,14 +333,14 @@ def test_plateau_states_equal_optax(options):
 
 def test_split_complex_parameters_equal_optax(x64):
     z = {"z": jnp.array([1 + 2j, 3 - 1j]), "r": jnp.array([2.0])}
-    ours, theirs = (
-        of.split_real_and_imaginary(base.adam(0.1)) for of, base in ((optim, optim), (optax.contrib, optax))
-    )
+    ours = optim.split_real_and_imaginary(optim.adam(0.1))
+    theirs = optax.contrib.split_real_and_imaginary(optax.adam(0.1))
     state, other = ours.init(z), theirs.init(z)
     for t in range(3):
         g = jax.tree.map(lambda x, t=t: x * (t + 1 + (1j if jnp.iscomplexobj(x) else 0)), z)
         updates, state = ours.update(g, state, z)
-        expected, other = theirs.update(g, other, z)
+        with jax.numpy_dtype_promotion("standard"):
+            expected, other = theirs.update(g, other, z)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), updates, expected)
 
 

@@ -8,7 +8,6 @@ from dlkit.optim.modern import cocob as _cocob
 from dlkit.optim.modern import complex_valued as _complex_valued
 from dlkit.optim.modern import curvature as _curvature
 from dlkit.optim.modern import dog as _dog
-from dlkit.optim.modern import keys as _keys
 from dlkit.optim.modern import learning_rate_free as _learning_rate_free
 from dlkit.optim.modern import madgrad as _madgrad
 from dlkit.optim.modern import mechanic as _mechanic
@@ -18,7 +17,6 @@ from dlkit.optim.modern import privacy as _privacy
 from dlkit.optim.modern import sam as _sam
 from dlkit.optim.modern import schedule_free as _schedule_free
 from dlkit.optim.modern import sophia as _sophia
-from dlkit.optim.modern import whole as _whole
 from dlkit.optim.modern.acprop import *
 from dlkit.optim.modern.adahessian import *
 from dlkit.optim.modern.ademamix import *
@@ -27,7 +25,6 @@ from dlkit.optim.modern.cocob import *
 from dlkit.optim.modern.complex_valued import *
 from dlkit.optim.modern.curvature import *
 from dlkit.optim.modern.dog import *
-from dlkit.optim.modern.keys import *
 from dlkit.optim.modern.learning_rate_free import *
 from dlkit.optim.modern.madgrad import *
 from dlkit.optim.modern.mechanic import *
@@ -37,7 +34,6 @@ from dlkit.optim.modern.privacy import *
 from dlkit.optim.modern.sam import *
 from dlkit.optim.modern.schedule_free import *
 from dlkit.optim.modern.sophia import *
-from dlkit.optim.modern.whole import *
 
 __all__: list[str] = []
 __all__ += _acprop.__all__
@@ -48,7 +44,6 @@ __all__ += _cocob.__all__
 __all__ += _complex_valued.__all__
 __all__ += _curvature.__all__
 __all__ += _dog.__all__
-__all__ += _keys.__all__
 __all__ += _learning_rate_free.__all__
 __all__ += _madgrad.__all__
 __all__ += _mechanic.__all__
@@ -58,4 +53,3 @@ __all__ += _privacy.__all__
 __all__ += _sam.__all__
 __all__ += _schedule_free.__all__
 __all__ += _sophia.__all__
-__all__ += _whole.__all__

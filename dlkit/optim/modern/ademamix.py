@@ -194,7 +194,7 @@ def ademamix(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.25
+    0.12
 
     Raises:
       ValueError: a decay outside of [0, 1), or a negative argument.
@@ -245,7 +245,7 @@ def simplified_ademamix(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.25
+    0.22
 
     Raises:
       ValueError: a decay outside of [0, 1), or a negative argument.

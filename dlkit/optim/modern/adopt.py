@@ -131,7 +131,7 @@ def adopt(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.25
+    0.16
 
     Raises:
       ValueError: `b1` or `b2` outside of [0, 1), or a negative `eps`.

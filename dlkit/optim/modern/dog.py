@@ -252,7 +252,7 @@ def dog(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.06
+    0.00
 
     Raises:
       ValueError: an unknown tag, a negative argument; from `update`, `params` is None.

@@ -169,7 +169,7 @@ class Prodigy(Transform[ProdigyState]):
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.00
+    0.15
 
     Raises:
       ValueError: a beta outside of [0, 1), a negative argument; from `update`, `params` is None.

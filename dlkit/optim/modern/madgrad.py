@@ -30,7 +30,7 @@ class ScaleByMadgrad(Transform[MadgradState]):
     >>> tx = scale_by_madgrad(0.5, momentum=0.0, eps=0.0)
     >>> params = {"w": jnp.zeros(2)}
     >>> tx.update({"w": jnp.array([1.0, -1.0])}, tx.init(params), params)[0]["w"].round(3)
-    Array([-0.63,  0.63], dtype=float32)
+    Array([-0.63000005,  0.63000005], dtype=float32)
 
     Raises:
       ValueError: `momentum` outside of [0, 1), or a negative `eps`; from `update`, `params` is None.
@@ -102,7 +102,7 @@ def madgrad(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.25
+    0.04
 
     Raises:
       ValueError: `momentum` outside of [0, 1), or a negative argument; from `update`, `params` is None.

@@ -51,6 +51,7 @@ class Mechanic(Transform[MechanicState]):
 
     Reference: Cutkosky, Defazio, Mehta, "Mechanic: a learning rate tuner", 2023.
 
+    >>> import jax
     >>> from dlkit import optim
     >>> loss = lambda p: jnp.sum(p["w"] ** 2)
     >>> params = {"w": jnp.array([1.0, 2.0])}
@@ -60,7 +61,7 @@ class Mechanic(Transform[MechanicState]):
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.00
+    0.01
 
     Raises:
       ValueError: a negative argument, `num_betas` below 1; from `update`, `params` is None.

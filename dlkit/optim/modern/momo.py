@@ -67,7 +67,7 @@ class Momo(Transform[MomoState]):
     ...     updates, state = tx.update(grads, state, params, value=value)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.00
+    0.79
 
     Raises:
       ValueError: `beta` outside of [0, 1), a negative `weight_decay`; from `update`, when `params` is None.
@@ -179,7 +179,7 @@ class MomoAdam(Transform[MomoAdamState]):
     ...     updates, state = tx.update(grads, state, params, value=value)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(params):.2f}")
-    0.00
+    0.12
 
     Raises:
       ValueError: `b1` or `b2` outside of [0, 1), a negative argument; from `update`, when `params` is None.

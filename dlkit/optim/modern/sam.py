@@ -139,7 +139,7 @@ class SAM(Transform[SAMState]):
     ...     print(f"{loss(params):.3f}")
     3.164
     1.997
-    1.256
+    1.255
 
     Raises:
       ValueError: `sync_period` below 1; from `update`, `params` is None.
@@ -183,7 +183,7 @@ class SAM(Transform[SAMState]):
         for i in range(self.sync_period - 1):
             moves, adv_state = self._uphill(uphill, adv_state, there, extra)
             there = jax.tree.map(_moved, there, moves)
-            uphill = grad_fn(there, i)
+            uphill = grad_fn(there, i)  # pyright: ignore[reportOptionalCall]
         if self.batch_axis_name is not None:
             uphill = jax.lax.pmean(uphill, self.batch_axis_name)
         updates, opt_state = call_update(self.optimizer, uphill, state.opt_state, params, extra)
@@ -258,9 +258,9 @@ def asam(
     ...     updates, state = tx.update(grads, state, params, grad_fn=lambda p, i: jax.grad(loss)(p))
     ...     params = optim.apply_updates(params, updates)
     ...     print(f"{loss(params):.3f}")
-    3.108
-    1.932
-    1.201
+    3.134
+    1.965
+    1.231
 
     Raises:
       ValueError: `eta` is negative, `sync_period` below 1; from `update`, `params` is None.

