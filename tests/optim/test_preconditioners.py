@@ -271,6 +271,8 @@ class TestPsgd:
 
             found = {}
             torch._dynamo.config.disable = True
+            learn = kron._calc_A_and_conjB  # adds its noise in place, so to the gradient that is preconditioned too
+            kron._calc_A_and_conjB = lambda exprs, g, q: learn(exprs, g.clone(), q)
             for name, shape in shapes.items():
                 merged = (8, 4) if name == "kernel" else shape
                 draws = iter(psgd_noise(merged, steps))

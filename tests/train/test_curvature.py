@@ -121,9 +121,8 @@ def test_convolutions_against_windows(conv, x64):
     a, out = windows(np.asarray(batch["x"]), conv)
     outputs = conv(params["conv"], batch["x"])
     assert outputs.shape[1:3] == tuple(out)
-    np.testing.assert_allclose(
-        a @ params["conv"]["w"].reshape(-1, 3) + params["conv"].get("b", 0), outputs.reshape(-1, 3), atol=1e-12
-    )
+    w, b = np.asarray(params["conv"]["w"]).reshape(-1, 3), np.asarray(params["conv"].get("b", 0))
+    np.testing.assert_allclose(a @ w + b, outputs.reshape(-1, 3), atol=1e-12)
     if conv.bias:
         a = np.concatenate([a, np.ones((len(a), 1))], axis=1)
     g = np.cos(np.asarray(outputs)).reshape(-1, 3)

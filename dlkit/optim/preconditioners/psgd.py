@@ -266,7 +266,8 @@ def psgd_kron(
 
     Differences. optax, torch and Keras have no PSGD. `kron_torch.Kron` takes the same steps given the same v and
     `damping=0`; it decays only parameters of two or more axes (`mask=`), merges all axes but the first or all but the
-    last, and balances the scales of the factors at random, which changes no update.
+    last, balances the scales of the factors at random, which changes no update,
+    and in updates in which they learn it preconditions h with the noise of size 3e-4 added, here without.
 
     References: Li, "Preconditioned stochastic gradient descent", 2015. Li, "Preconditioner on matrix Lie group for
     SGD", 2018. Pooladzandi, Li, "Curvature-informed SGD via general purpose Lie-group preconditioners", 2024.
