@@ -36,7 +36,7 @@ def test_projections_equal_optax(name):
                 given = [x if isinstance(x, dict) else jax.tree.map(lambda _, x=x: x, tree) for x in args]
             with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
                 if name == "projection_hypercube":  # and takes no tree at all
-                    expected = jax.tree.map(lambda x, s=args[0]: reference(x, s), tree)
+                    expected = jax.tree.map(lambda x, f=reference, s=args[0]: f(x, s), tree)
                 else:
                     expected = reference(tree, *given)
             jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, expected)
