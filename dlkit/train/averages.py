@@ -20,7 +20,11 @@ __all__ = ["average_checkpoints", "update_batch_norm"]
 
 
 def average_checkpoints(
-    paths: Sequence[str | Path], template: Any, *, weights: Sequence[float] | None = None, ignore: Sequence[str] = ()
+    paths: Sequence[str | Path],
+    template: Any,
+    *,
+    weights: Sequence[float | int] | None = None,
+    ignore: Sequence[str] = (),
 ) -> Any:
     """The mean of several checkpoints, leaf by leaf: one model from the last ones of a run, or from several runs.
 
