@@ -5,6 +5,7 @@
 True
 """
 
+from dlkit.optim.gradients import normalize
 from dlkit.optim.modern import (
     COCOBState,
     DAdaptAdamWState,
@@ -38,7 +39,6 @@ from dlkit.optim.modern import (
     mechanize,
     momo,
     momo_adam,
-    normalize,
     prodigy,
     reduce_on_plateau,
     sam,
@@ -56,6 +56,16 @@ from dlkit.optim.modern import (
     sophia,
     split_real_and_imaginary,
 )
+from dlkit.optim.rules import (
+    GaLoreDimensionNumbers,
+    GaLoreState,
+    MuonDimensionNumbers,
+    MuonState,
+    galore,
+    muon,
+    scale_by_galore,
+    scale_by_muon,
+)
 from dlkit.optim.transform import EmptyState as NormalizeState
 
 __all__ = [
@@ -64,11 +74,15 @@ __all__ = [
     "DifferentiallyPrivateAggregateState",
     "DoGState",
     "DoWGState",
+    "GaLoreDimensionNumbers",
+    "GaLoreState",
     "HutchinsonState",
     "MadgradState",
     "MechanicState",
     "MomoAdamState",
     "MomoState",
+    "MuonDimensionNumbers",
+    "MuonState",
     "NormalizeState",
     "ProdigyState",
     "ReduceLROnPlateauState",
@@ -87,11 +101,13 @@ __all__ = [
     "dog",
     "dowg",
     "dpsgd",
+    "galore",
     "hutchinson_estimator_diag_hessian",
     "madgrad",
     "mechanize",
     "momo",
     "momo_adam",
+    "muon",
     "normalize",
     "prodigy",
     "reduce_on_plateau",
@@ -100,7 +116,9 @@ __all__ = [
     "scale_by_ademamix",
     "scale_by_adopt",
     "scale_by_cocob",
+    "scale_by_galore",
     "scale_by_madgrad",
+    "scale_by_muon",
     "scale_by_simplified_ademamix",
     "schedule_free",
     "schedule_free_adamw",

@@ -101,7 +101,6 @@ RECIPES = {
     ),
 }
 BLOCKS = {
-    "normalize": (optim.normalize(), []),
     "normalize_adaptively": (optim.normalize_adaptively(), []),
     "scale_by_distance_over_gradients": (
         optim.scale_by_distance_over_gradients(1e-2),

@@ -82,5 +82,4 @@ BLOCKS = {
     "normalize": (optim.normalize(), []),
     "centralize": (optim.centralize(-1), []),
     "zero_nans": (optim.zero_nans(), ["found_nan/w"]),
-    "keep_params_nonnegative": (optim.keep_params_nonnegative(), []),
 }

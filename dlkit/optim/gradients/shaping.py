@@ -8,19 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.optim.hyper import Scalar, settle
-from dlkit.optim.leaves import leafwise, need_params
+from dlkit.optim.leaves import leafwise
 from dlkit.optim.measures import bounded_root, tree_sum_sq
 from dlkit.optim.transform import EmptyState, Transform
 
 __all__ = [
     "Centralize",
-    "KeepParamsNonnegative",
     "Normalize",
     "NormalizeByUpdateNorm",
     "ZeroNans",
     "ZeroNansState",
     "centralize",
-    "keep_params_nonnegative",
     "normalize",
     "normalize_by_update_norm",
     "zero_nans",
@@ -142,35 +140,7 @@ class ZeroNans(Transform[ZeroNansState]):
         return updates, ZeroNansState(jax.tree.map(lambda g: jnp.any(jnp.isnan(g)), grads))
 
 
-@dataclass(frozen=True)
-class KeepParamsNonnegative(Transform[EmptyState]):
-    """u = -p where p + g is negative, and g elsewhere: the last link, after which no parameter is negative.
-
-    `apply_updates` then gives max(p + g, 0), the projection on what is not negative.
-
-    Differences. optax: equal.
-
-    >>> params = {"w": jnp.array([1.0, 1.0])}
-    >>> keep_params_nonnegative().update({"w": jnp.array([-3.0, -0.5])}, EmptyState(), params)[0]
-    {'w': Array([-1. , -0.5], dtype=float32)}
-
-    Raises:
-      ValueError: from `update`, when `params` is None.
-    """
-
-    def init(self, params: Any) -> EmptyState:
-        return EmptyState()
-
-    def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        need_params("keep_params_nonnegative", params)
-        (updates,) = leafwise(
-            "keep_params_nonnegative", lambda g, p: jnp.where(p + g < 0, -p, g), grads, read=(params,)
-        )
-        return updates, state
-
-
 normalize_by_update_norm = NormalizeByUpdateNorm
 normalize = Normalize
 centralize = Centralize
 zero_nans = ZeroNans
-keep_params_nonnegative = KeepParamsNonnegative

@@ -16,31 +16,12 @@ from dlkit.optim.transform import EmptyState, Transform, call_update, chain, che
 
 __all__ = [
     "SAM",
-    "Normalize",
     "NormalizeAdaptively",
     "SAMState",
     "asam",
-    "normalize",
     "normalize_adaptively",
     "sam",
 ]
-
-
-@dataclass(frozen=True)
-class Normalize(Transform[EmptyState]):
-    """u = g / |g|, where |g| is the length of all gradients taken as one vector. Zero gradients stay zero.
-
-    Differences. optax: equal; NaN for zero gradients there.
-
-    >>> normalize().update({"w": jnp.array([3.0, 4.0])}, EmptyState())[0]
-    {'w': Array([0.6, 0.8], dtype=float32)}
-    """
-
-    def init(self, params: Any) -> EmptyState:
-        return EmptyState()
-
-    def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        return _divided("normalize", grads, global_norm(grads)), state
 
 
 def _divided(owner: str, grads: Any, norm: Float[Array, ""]) -> Any:
@@ -216,7 +197,6 @@ def _moved(p: Any, u: Any) -> Any:
     return (jnp.asarray(p, wide) + jnp.asarray(u, wide)).astype(dtype)
 
 
-normalize = Normalize
 normalize_adaptively = NormalizeAdaptively
 sam = SAM
 
