@@ -54,10 +54,11 @@ def check_transform(transform: Any, params: Any = None, **extra: Any) -> None:
     with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
         _check_types(name, transform, params, grads[0])
         with _raised(name, "init or update raises"):
-            _check_pure(name, transform, params, grads[0])
-            _check_zero(name, transform, params)
+            compiled = _Compiled()
+            _check_pure(name, transform, params, grads[0], compiled)
+            _check_zero(name, transform, params, compiled)
         with _raised(name, "init or update raises under jit, scan or vmap"):
-            _check_transformations(name, transform, params, grads)
+            _check_transformations(name, transform, params, grads, compiled)
         if default:
             _check_none(name, transform, params, grads[0])
 
@@ -171,19 +172,35 @@ def _assert_same(problem: str, expected: Any, got: Any) -> None:
     assert not difference, f"{problem}:\n{difference}"
 
 
-def _check_pure(name: str, transform: Any, params: Any, grads: Any) -> None:
+class _Compiled:
+    """`update`, compiled once for all that is asked of it."""
+
+    def __init__(self) -> None:
+        self.traces = 0
+        self.update = jax.jit(self._update, static_argnums=0)
+
+    def _update(self, tx: Any, g: Any, s: Any, p: Any) -> Any:
+        self.traces += 1
+        return tx.update(g, s, p)
+
+
+def _check_pure(name: str, transform: Any, params: Any, grads: Any, compiled: _Compiled) -> None:
+    """The two calls that are not compiled: compiled, what Python remembers between calls would not show."""
     state = transform.init(params)
     before = jax.tree.map(np.array, _plain((params, grads, state)))
     first = transform.update(grads, state, params)
     second = transform.update(grads, state, params)
     _assert_equal(f"{name}.update gives different results for equal arguments", first, second, exact=True)
     _assert_equal(f"{name}.update changes its arguments", before, _plain((params, grads, state)), exact=True)
+    with _raised(name, "init or update raises under jit, scan or vmap"):
+        jitted = compiled.update(transform, grads, state, params)
+    _assert_equal(f"{name}.update: jit and eager execution differ", first, jitted)
 
 
-def _check_zero(name: str, transform: Any, params: Any) -> None:
+def _check_zero(name: str, transform: Any, params: Any, compiled: _Compiled) -> None:
     state, zeros = transform.init(params), jax.tree.map(jnp.zeros_like, params)
-    _, state = transform.update(zeros, state, params)
-    updates, state = transform.update(zeros, state, params)
+    _, state = compiled.update(transform, zeros, state, params)
+    updates, state = compiled.update(transform, zeros, state, params)
     for path, leaf in tree.flatten(_plain({"updates": updates, "state": state})).items():
         assert bool(jnp.all(jnp.isfinite(leaf))), f"{name}: zero gradients give {leaf} at {path}"
 
@@ -192,28 +209,19 @@ def _check_none(name: str, transform: Any, params: Any, grads: Any) -> None:
     # jax.tree functions pass over None, so code that goes through them needs nothing for this.
     p, g = ({**of, "head": {**of["head"], "b": None}} for of in (params, grads))
     with _raised(name, "init or update raises where a parameter is None"):
-        state = transform.init(p)
-        updates, after = transform.update(g, state, p)
+        state = jax.eval_shape(transform.init, p)
+        updates, after = jax.eval_shape(transform.update, g, state, p)
     _check_same_places(f"{name}: a None among the parameters is not left alone", (g, state), (updates, after))
 
 
-def _check_transformations(name: str, transform: Any, params: Any, grads: list[Any]) -> None:
-    traces = 0
-
-    def update(tx: Any, g: Any, s: Any, p: Any) -> Any:
-        nonlocal traces
-        traces += 1
-        return tx.update(g, s, p)
-
-    jitted = jax.jit(update, static_argnums=0)
+def _check_transformations(name: str, transform: Any, params: Any, grads: list[Any], compiled: _Compiled) -> None:
     copy = pickle.loads(pickle.dumps(transform))  # noqa: S301
     start = state = transform.init(params)
     results = []
     for definition, g in zip((transform, transform, copy), grads, strict=True):
-        eager = transform.update(g, state, params)
-        updates, state = jitted(definition, g, state, params)
-        _assert_equal(f"{name}.update: jit and eager execution differ", eager, (updates, state))
+        updates, state = compiled.update(definition, g, state, params)
         results.append(updates)
+    traces = compiled.traces
     assert traces == 1, f"{name}.update was traced {traces} times in 3 calls, one of them with an equal definition"
 
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
@@ -222,12 +230,12 @@ def _check_transformations(name: str, transform: Any, params: Any, grads: list[A
     _assert_equal(f"{name}: lax.scan and a loop differ", (looped, state), (scanned, last))
 
     many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
-    states = jax.vmap(transform.init)(many)
-    mapped = jax.jit(jax.vmap(transform.update))(jax.tree.map(lambda g: g[:2], stacked), states, many)
+    mapped = jax.jit(jax.vmap(lambda g, p: transform.update(g, transform.init(p), p)))
+    both = mapped(jax.tree.map(lambda g: g[:2], stacked), many)
     for i in range(2):
         p = jax.tree.map(lambda leaf, i=i: leaf[i], many)
-        alone = jitted(transform, grads[i], transform.init(p), p)
-        member = jax.tree.map(lambda leaf, i=i: leaf[i], mapped)
+        alone = compiled.update(transform, grads[i], transform.init(p), p)
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], both)
         _assert_equal(f"{name}: vmap and a loop differ", alone, member)
 
 

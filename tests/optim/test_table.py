@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from optimizer_rows import BLOCKS, RECIPES
+from optimizer_rows import BLOCKS, RECIPES, basic
 
 from dlkit import optim, tree
 from dlkit.testing import check_transform
@@ -95,15 +95,27 @@ class TestInterop:
     def same(self, got, expected):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), got, expected)
 
-    @pytest.mark.parametrize("name", TABLE)
-    def test_inside_optax_chain(self, name):
-        transform = TABLE[name][0] if name != "adam_l2" else optim.adam(0.1, l2=1e-3, mask="w")
-        transform = optim.masked(optim.scale_by_adam(), "w") if name == "masked" else transform
-        transform = optim.add_decayed_weights(0.1, mask="w") if name == "add_decayed_weights" else transform
+    def in_chain(self, name):
+        transform = TABLE[name][0]
         if given(name):  # optax gives extra arguments to its own class alone
             transform = optax.GradientTransformationExtraArgs(transform.init, transform.update)
-        halved = self.run(optax.chain(transform, optax.scale(0.5)), **given(name))
-        self.same(jax.tree.map(lambda u: 2 * u, halved), self.run(transform, **given(name)))
+        return optax.chain(transform, optax.scale(0.5))
+
+    @pytest.mark.parametrize("name", TABLE)
+    def test_optax_chain_takes_it(self, name):
+        """Its state keeps its type there too."""
+        params = {"head": self.PARAMS, "embed": {"table": jnp.ones((2, 3))}}
+        with jax.numpy_dtype_promotion("standard"):
+            chained = self.in_chain(name)
+            state = jax.eval_shape(chained.init, params)
+            updates, after = jax.eval_shape(lambda *a: chained.update(*a, **given(name)), params, state, params)
+        assert not tree.diff(state, after)
+        assert jax.tree.structure(updates) == jax.tree.structure(params)
+
+    @pytest.mark.parametrize("name", [name for name in basic.RECIPES if name != "adam_l2"])
+    def test_inside_optax_chain(self, name):
+        halved = self.run(self.in_chain(name))
+        self.same(jax.tree.map(lambda u: 2 * u, halved), self.run(TABLE[name][0]))
 
     @pytest.mark.parametrize("name", ["sgd_momentum", "adamw_schedule", "clip_adamw"])
     def test_inside_optax_wrappers(self, name):
