@@ -8,7 +8,7 @@ TORCH_AMSGRAD = optim.preset("torch", "amsgrad")
 
 RECIPES = {
     "adabelief": (optim.adabelief(0.1, nesterov=True, l2=1e-4), at([], ADAM, LR)),
-    "adadelta": (optim.adadelta(eps=0.1, weight_decay=1e-4), at([], ["e_g/w", "e_x/w"], LR)),
+    "adadelta": (optim.adadelta(0.3, eps=0.1, weight_decay=1e-4), at([], ["e_g/w", "e_x/w"], LR)),
     "adamax": (optim.adamax(0.1, l2=1e-4), at([], ADAM, LR)),
     "adamaxw_keras": (optim.adamaxw(0.1, weight_decay=1e-4, **optim.preset("keras", "adamax")), at(ADAM, [], LR)),
     "amsgrad": (optim.amsgrad(0.1, mu_dtype="bfloat16", weight_decay=1e-4), at([*ADAM, "nu_max/w"], [], LR)),

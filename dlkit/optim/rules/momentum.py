@@ -10,6 +10,7 @@ from dlkit.optim.gradients.decay import l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, settle
 from dlkit.optim.leaves import leafwise, zeros_like
 from dlkit.optim.scaling import scale_by_learning_rate
+from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Chain, Transform, chain
 from dlkit.optim.wrappers.masks import Mask
 
@@ -69,7 +70,8 @@ class Trace(Transform[TraceState]):
     def update(self, grads: Any, state: TraceState, params: Any = None) -> tuple[Any, TraceState]:
         weight, count = None, state.count
         if count is not None:
-            weight = jnp.where(count == 0, 1.0, 1.0 - self.dampening)
+            later = as_dtype(1.0 - self.dampening, jnp.result_type(float))
+            weight = jnp.where(count == 0, jnp.ones_like(later), later)
             count = safe_increment(count)
 
         def step(g: Array, v: Array) -> tuple[Array, Array]:
