@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit.optim.gradients.decay import add_decayed_weights
-from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float
+from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, settle
 from dlkit.optim.leaves import widest
 from dlkit.optim.matrices import MuonDimensionNumbers, layout, newton_schulz, polar, resolve_numbers, settle_numbers
 from dlkit.optim.measures import bounded_root, leaf_norm, tree_sum_sq
@@ -37,6 +37,7 @@ class ScaleByDual(Transform[EmptyState]):
       across: how the norms of the leaves make one norm: `"l2"` for the root of the sum of their squares, `"max"` for
         the largest. None means `"l2"` for l2 and `"max"` for the other two.
       orthogonalize: for `"spectral"`, how U V^T is found: `"svd"`, exactly, or `"newton_schulz"`, as Muon does.
+      eps: is added to the norm that Newton-Schulz divides by.
       weight_dimension_numbers: for `"spectral"`, which axes are inputs and outputs: see `muon`. None: the last axis is
         the output, all others are inputs.
 
@@ -56,6 +57,7 @@ class ScaleByDual(Transform[EmptyState]):
     scaling: Scaling = "dual"
     across: Across | None = None
     orthogonalize: Orthogonalize = "svd"
+    eps: Scalar = 1e-8
     weight_dimension_numbers: Any = None
 
     def __post_init__(self) -> None:
@@ -68,6 +70,7 @@ class ScaleByDual(Transform[EmptyState]):
         for name, wanted in known.items():
             if getattr(self, name) not in wanted:
                 raise ValueError(f"steepest_descent: {name} is {getattr(self, name)!r}, wanted one of {wanted}")
+        settle("steepest_descent", self, nonnegative=("eps",))
         numbers = settle_numbers("steepest_descent", self.weight_dimension_numbers)
         object.__setattr__(self, "weight_dimension_numbers", numbers)
 
@@ -103,7 +106,7 @@ class ScaleByDual(Transform[EmptyState]):
             return g * _divide(jnp.ones_like(length), length).astype(g.real.dtype)
         by = layout("steepest_descent", g.shape, numbers)
         x = by.to_matrices(g)
-        o = polar(x) if self.orthogonalize == "svd" else newton_schulz(x, (QUINTIC,) * 5, "frobenius", 1e-8)
+        o = polar(x) if self.orthogonalize == "svd" else newton_schulz(x, (QUINTIC,) * 5, "frobenius", self.eps)
         return by.back(o, g.shape)
 
 
@@ -140,6 +143,7 @@ def steepest_descent(
     scaling: Scaling = "dual",
     across: Across | None = None,
     orthogonalize: Orthogonalize = "svd",
+    eps: Scalar = 1e-8,
     weight_dimension_numbers: Any = None,
     weight_decay: ScalarOrSchedule = 0.0,
     mask: Mask = None,
@@ -173,13 +177,14 @@ def steepest_descent(
       scaling: `"dual"` or `"unit"`.
       across: `"l2"` or `"max"`; None means `"l2"` for l2 and `"max"` for the other two.
       orthogonalize: `"svd"`, exactly, or `"newton_schulz"`, Muon's five steps of products of matrices.
+      eps: is added to the norm that Newton-Schulz divides by.
       weight_dimension_numbers: for `"spectral"`: see `muon`. None: the last axis is the output, all others are inputs.
       weight_decay: a number or a schedule: decoupled.
       mask: which parameters decay: None for all, path globs, a tree of booleans, or a callable.
 
     Differences. optax, torch and Keras have none. Equal to members of the family, whose numbers it gives exactly:
     `sgd` (l2), `sign_sgd` and `signum` (linf, unit), `muon(nesterov=False)` of matrices not wider than tall (spectral,
-    unit, newton_schulz, the same momentum).
+    unit, newton_schulz, the same momentum; up to `eps`, which Muon adds to the norm of an average, not of a velocity).
 
     References: Boyd, Vandenberghe, "Convex optimization", 2004, section 9.4. Bernstein, Newhouse, "Old optimizer, new
     norm: an anthology", 2024. Carlson et al., "Stochastic spectral descent", 2015.
@@ -208,6 +213,7 @@ def steepest_descent(
         scaling=scaling,
         across=across,
         orthogonalize=orthogonalize,
+        eps=eps,
         weight_dimension_numbers=weight_dimension_numbers,
     )
     velocity = () if momentum is None else (trace(momentum, nesterov),)
