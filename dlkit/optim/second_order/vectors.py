@@ -46,12 +46,12 @@ def norm(of: Any) -> Float[Array, ""]:
 
 def times(alpha: Any, of: Any) -> Any:
     """alpha x, every leaf in its own dtype."""
-    return jax.tree.map(lambda x: jnp.asarray(alpha, real_dtype(x.dtype)) * x, of)
+    return jax.tree.map(lambda x: jnp.asarray(alpha, x.dtype) * x, of)
 
 
 def add(x: Any, y: Any, alpha: Any = 1.0) -> Any:
     """x + alpha y, for trees of the same dtypes."""
-    return jax.tree.map(lambda a, b: a + jnp.asarray(alpha, real_dtype(b.dtype)) * b, x, y)
+    return jax.tree.map(lambda a, b: a + jnp.asarray(alpha, b.dtype) * b, x, y)
 
 
 def subtract(x: Any, y: Any) -> Any:
@@ -76,7 +76,7 @@ def move(params: Any, direction: Any, alpha: Any = 1.0) -> Any:
 
     def step(p: Any, d: Any) -> Any:
         dtype = widest(jnp.result_type(p), jnp.result_type(d))
-        d = jnp.asarray(alpha, real_dtype(jnp.result_type(d))) * d
+        d = jnp.asarray(alpha, jnp.result_type(d)) * d
         return (jnp.asarray(p, dtype) + jnp.asarray(d, dtype)).astype(jnp.result_type(p))
 
     return jax.tree.map(step, params, direction)
