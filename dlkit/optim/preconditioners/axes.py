@@ -81,13 +81,15 @@ def merge_small(shape: Sequence[int], limit: int) -> tuple[int, ...]:
 def most_square(shape: Sequence[int]) -> tuple[int, ...]:
     """A tensor of three or more axes as the matrix, of merged neighbours, whose longer side is the shortest.
 
+    Of two such cuts it is the later one: the last axis of a kernel, its outputs, is likelier to stay alone.
+
     >>> most_square((3, 3, 16, 32)), most_square((4, 5)), most_square(())
     ((144, 32), (4, 5), (1,))
     """
     if len(shape) < 3:
         return tuple(shape) or (1,)
     cuts = [(math.prod(shape[:k]), math.prod(shape[k:])) for k in range(1, len(shape))]
-    return min(cuts, key=max)
+    return min(reversed(cuts), key=max)
 
 
 def unfold(x: Array, axis: int) -> Float[Array, "d rest"]:
