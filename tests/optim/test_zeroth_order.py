@@ -150,7 +150,7 @@ def test_takes_no_more_evaluations_than_the_cma_package(name, x64):
 
         return jax.lax.while_loop(lambda c: (f(c[0]) > 1e-9) & (c[2] < 2000), step, (p, tx.init(p), 0))[2]
 
-    starts = start + 1e-3 * jnp.arange(7)[:, None] * jnp.ones((1, 6))  # other starts are other runs
+    starts = start + 1e-3 * jnp.arange(7.0)[:, None] * jnp.ones((1, 6))  # other starts are other runs
     ours = constants(6).population * np.median([generations(p) for p in starts])
     assert ours <= 1.2 * np.median(reference(f"cma/{name}", compute, needs="cma")["evaluations"])
 
