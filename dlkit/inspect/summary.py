@@ -140,8 +140,9 @@ def summary(
     def forward(params: Any, state: Any, x: Any) -> Any:
         return model.apply(params, state, x, EVAL)[0]
 
-    like = hasattr(input_shape, "shape") and hasattr(input_shape, "dtype")
-    x = jax.ShapeDtypeStruct(*((input_shape.shape, input_shape.dtype) if like else (tuple(input_shape), dtype)))
+    given: Any = input_shape
+    like = hasattr(given, "shape") and hasattr(given, "dtype")
+    x = jax.ShapeDtypeStruct(*((given.shape, given.dtype) if like else (tuple(given), dtype)))
     out = jax.eval_shape(forward, params, state, x)
     shape = tuple(out.shape) if isinstance(out, jax.ShapeDtypeStruct) else None
     return Summary(tuple(rows), x.shape, shape, flops(forward, params, state, x))
