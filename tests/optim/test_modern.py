@@ -303,7 +303,7 @@ def test_plateau_is_one_check_more_patient_in_torch():
     for value in LOSSES:
         _, state = tx.update(P, state, P, value=value)
         scales.append(float(state.scale))
-    np.testing.assert_allclose(scales, reference("optim/plateau", theirs, needs="torch")["rates"])
+    np.testing.assert_allclose(scales, reference("plateau/scales", theirs, needs="torch")["rates"])
 
 
 @pytest.mark.parametrize(
