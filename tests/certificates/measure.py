@@ -67,7 +67,7 @@ def trajectories(case: Case) -> dict[str, Any]:
     if theirs is not None:
         start |= {"optax": (wide, theirs.init(wide)), "narrow": ours.init(cast(START, jnp.float32))}
         start["exact"] = theirs.init(cast(cast(START, jnp.float32), jnp.float64))
-    with jax.numpy_dtype_promotion("standard"):
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return jax.device_get(jax.lax.scan(step, start, None, length=STEPS)[1])
 
 

@@ -60,10 +60,9 @@ class ScheduleFree(Transform[ScheduleFreeState]):
       state_dtype: the dtype of z; None means that of the parameters.
       first_count: the number that the first update gives to `learning_rate`.
 
-    Differences. optax 0.2.8 gives the first update's weight schedule(1) while its base optimizer uses schedule(0);
-    `first_count=1` is that. At a constant rate both are the same. The authors' code and Keras's
-    `ScheduleFreeAdamW` warm up by (t + 1) / warmup_steps, and b1 = 0 is no averaging there, while here and in optax x
-    could not be recovered.
+    Differences. optax 0.2.8 weighs update t by schedule(t + 1), while its base optimizer uses schedule(t);
+    `first_count=1` does so too. At a constant rate both are equal. Keras's `ScheduleFreeAdamW` equals
+    `schedule_free_adamw` at a constant rate without decay. The authors' code warms up by (t + 1) / warmup_steps.
 
     Reference: Defazio et al., "The road less scheduled", 2024.
 

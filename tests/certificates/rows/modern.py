@@ -51,7 +51,6 @@ CASES = [
         optim.schedule_free_adamw(RATE),
         lambda: contrib.schedule_free_adamw(RATE),
         keras=("ScheduleFreeAdamW", {"learning_rate": RATE}),
-        differs={"keras": "it warms up, and weighs by its own rate"},
     ),
     Case(
         "prodigy(schedule, estim_lr0=0.01, weight_decay=0.1, safeguard_warmup=True)",
