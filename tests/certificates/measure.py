@@ -18,10 +18,11 @@ SOME = (0, 1, 2, 9, 19, 29, 39, 49)  # the steps whose parameters are stored
 
 def arguments(tx: Any, params: Any, grads: Any, case: Case) -> dict[str, Any]:
     """What an optimizer with a line search, or a step size of Polyak's, wants to know beside the gradient."""
-    if not case.value:
-        return {}
-    known = {"value": loss(params), "grad": grads, "value_fn": loss}
-    known |= {"obj_fn": loss, "grad_fn": lambda p, _: jax.grad(loss)(p)}
+    known: dict[str, Any] = {}
+    if case.value:
+        known |= {"value": loss(params), "grad": grads, "value_fn": loss}
+    if case.functions:  # optax's line searches refuse what they do not know
+        known |= {"obj_fn": loss, "grad_fn": lambda p, _: jax.grad(loss)(p)}
     taken = inspect.signature(tx.update).parameters
     free = any(p.kind is p.VAR_KEYWORD for p in taken.values())
     return {name: value for name, value in known.items() if free or name in taken}

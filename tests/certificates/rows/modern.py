@@ -131,13 +131,13 @@ CASES = [
         "sam(adam(0.05), sgd(0.01, 0.5), 3, reset_state=False, opaque_mode=True)",
         optim.sam(optim.adam(RATE), optim.sgd(0.01, 0.5), 3, False, True),
         lambda: contrib.sam(optax.adam(RATE), optax.sgd(0.01, 0.5), 3, False, True),
-        value=True,
+        functions=True,
     ),
     Case(
         "sophia(0.05, gamma=0.1, update_interval=3)",
         optim.sophia(RATE, gamma=0.1, update_interval=3),
         lambda: contrib.sophia(RATE, gamma=0.1, update_interval=3),
-        value=True,
+        functions=True,
         tolerance32=HESSIAN,
     ),
     Case(
