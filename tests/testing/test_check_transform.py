@@ -164,3 +164,15 @@ def test_planted_faults(faulty, message):
 def test_wider_updates_than_gradients_are_right():
     """A moment in float32 beside bfloat16 gradients: rounding it back would lose digits."""
     check_transform(optim.chain(optim.trace(0.9, accumulator_dtype="float32"), optim.adamw(0.1)))
+
+
+def _bowl(params):
+    return sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def test_extra_arguments_and_keys():
+    """value= and obj_fn= reach `update`; a state with a typed key is compared by the key's numbers."""
+    check_transform(optim.momo(), value=1.0)
+    check_transform(optim.hutchinson_estimator_diag_hessian(jax.random.key(0)), obj_fn=_bowl)
+    with pytest.raises(AssertionError, match="momo: it reads the loss"):
+        check_transform(optim.momo())
