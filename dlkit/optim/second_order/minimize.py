@@ -146,7 +146,8 @@ def _run(fun: Any, method: Any, named: Any, params: Any, args: Any, max_steps: A
 
     def body(run: Run) -> Run:
         extra = {"value": run.value, "grad": run.grad, "value_fn": loss, **functions}
-        updates, state = call_update(method, run.grad, run.state, run.params, extra)
+        uphill = jax.tree.map(jnp.conj, run.grad)  # where parameters are complex, JAX's gradient is the conjugate
+        updates, state = call_update(method, uphill, run.state, run.params, extra)
         params = apply_updates(run.params, updates)
         spent, failed = _report(state)
         stored = [node for node in stored_points(state).values() if node.grad is not None]

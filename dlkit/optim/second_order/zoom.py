@@ -61,7 +61,9 @@ class ScaleByZoomLinesearch(Transform[ScaleByZoomLinesearchState]):
 
     Differences. optax: equal where the search succeeds. Where no step has enough decrease, optax takes the last one it
     tried, and the loss may rise; here the step is 0, `info.decrease_error` is above 0, and the next search begins at 1.
-    A loss that is not finite at a trial is an upper end of the bracket here. There is no `verbose`: read `state.info`.
+    `grad=` of complex parameters is what `jax.grad` gives, as `grad` of the state is; optax takes its conjugate, and
+    keeps it as JAX gives it. A loss that is not finite at a trial is an upper end of the bracket here. There is no
+    `verbose`: read `state.info`.
 
     References: see `wolfe_search`.
 
