@@ -204,7 +204,7 @@ def shampoo(
       momentum: the weight of the old velocity; 0 for none.
       b2: 1 sums the statistics, as the paper does; below 1 they are a moving average.
       eps: added to the eigenvalues; at least 10 machine epsilons times the largest of them. A direction that no
-        gradient has gone in when the roots were computed has the root eps^(-1/4), a large one: with `precondition_every`
+        gradient has gone in when the roots were computed has a large one, eps^(-1/4): with `precondition_every`
         above 1 take a larger eps, or a `graft`.
       block_size: longer axes are cut into equal blocks of at most this size, each preconditioned on its own.
       precondition_every: inverse roots are computed in every n-th update, beginning with the first. Statistics are
