@@ -31,17 +31,20 @@ __all__ = ["ScaleByShampoo", "ScaleByShampooState", "inverse_root", "scale_by_sh
 def inverse_root(matrix: Float[Array, "... d d"], power: Any, eps: Any) -> Float[Array, "... d d"]:
     """(M + eps I)^(-power) of symmetric positive semi-definite matrices, by their eigenvalues.
 
-    A direction whose eigenvalue is nothing but rounding (below 10 machine epsilons times the largest) gets 0, not
-    eps^(-power): no gradient has gone there, and what rounding puts there would be blown up a thousandfold.
+    eps is at least 10 machine epsilons times the largest eigenvalue: below that an eigenvalue is nothing but rounding.
+    Of a matrix of zeros with eps = 0 it is 0.
 
-    >>> inverse_root(jnp.diag(jnp.array([16.0, 0.0])), 0.25, 1e-6).round(4)
+    >>> inverse_root(jnp.diag(jnp.array([16.0, 1.0])), 0.25, 0.0).round(3)
     Array([[0.5, 0. ],
-           [0. , 0. ]], dtype=float32)
+           [0. , 1. ]], dtype=float32)
     """
     values, vectors = jnp.linalg.eigh(matrix)
-    seen = values > 10 * jnp.finfo(matrix.dtype).eps * jnp.maximum(values[..., -1:], 0)
-    values = jnp.where(seen, values + as_dtype(eps, matrix.dtype), jnp.ones_like(values))
-    roots = jnp.where(seen, values ** -as_dtype(power, matrix.dtype), jnp.zeros_like(values))
+    values = jnp.maximum(values, 0)
+    least = 10 * jnp.finfo(matrix.dtype).eps * values[..., -1:]
+    values = values + jnp.maximum(as_dtype(eps, matrix.dtype), least)
+    positive = values > 0
+    roots = jnp.where(positive, values, jnp.ones_like(values)) ** -as_dtype(power, matrix.dtype)
+    roots = jnp.where(positive, roots, jnp.zeros_like(roots))
     return jnp.matmul(vectors * roots[..., None, :], jnp.swapaxes(vectors, -1, -2), precision=HIGHEST)
 
 
@@ -200,7 +203,9 @@ def shampoo(
       learning_rate: eta: a number, a schedule, or a callable from the count to a rate.
       momentum: the weight of the old velocity; 0 for none.
       b2: 1 sums the statistics, as the paper does; below 1 they are a moving average.
-      eps: added to the eigenvalues. A direction in which no gradient has gone yet, up to rounding, gets no update.
+      eps: added to the eigenvalues; at least 10 machine epsilons times the largest of them. A direction that no
+        gradient has gone in when the roots were computed has a large one, eps^(-1/4): with `precondition_every`
+        above 1 take a larger eps, or a `graft`.
       block_size: longer axes are cut into equal blocks of at most this size, each preconditioned on its own.
       precondition_every: inverse roots are computed in every n-th update, beginning with the first. Statistics are
         gathered in all of them.
