@@ -108,10 +108,17 @@ def leafwise(
         with jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(g) else contextlib.nullcontext():
             outputs = step(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        rows.append([jnp.asarray(x, dtype) for x, dtype in zip(outputs, (wide, *own[1:]), strict=True)])
+        rows.append([cast(x, dtype) for x, dtype in zip(outputs, (wide, *own[1:]), strict=True)])
     trees = zip(*rows, strict=True) if rows else [()] * (1 + len(moments))
     return tuple(jax.tree.unflatten(structure, column) for column in trees)
 
 
 def _widen(x: Any, wide: Any) -> Any:
-    return jnp.asarray(x, wide if jnp.iscomplexobj(x) else real_dtype(wide))
+    return cast(x, wide if jnp.iscomplexobj(x) else real_dtype(wide))
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """`jnp.asarray(x, dtype)`, at no cost in tracing where it has nothing to do: most leaves of most trees."""
+    if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+        return x
+    return jnp.asarray(x, dtype)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, schedule_value, settle
-from dlkit.optim.leaves import leafwise
+from dlkit.optim.leaves import cast, leafwise
 from dlkit.optim.report import find_states
 from dlkit.optim.transform import EmptyState, Transform
 
@@ -80,7 +80,7 @@ class ScaleBySchedule(Transform[ScaleByScheduleState]):
 
     def update(self, grads: Any, state: ScaleByScheduleState, params: Any = None) -> tuple[Any, ScaleByScheduleState]:
         factor = schedule_value("scale_by_schedule", self.step_size_fn, state.count)
-        (updates,) = leafwise("scale_by_schedule", lambda g: factor.astype(g.dtype) * g, grads)
+        (updates,) = leafwise("scale_by_schedule", lambda g: cast(factor, g.dtype) * g, grads)
         return updates, ScaleByScheduleState(safe_increment(state.count))
 
 
@@ -126,8 +126,8 @@ class ScaleByLearningRate(Transform[ScaleByLearningRateState]):
         self, grads: Any, state: ScaleByLearningRateState, params: Any = None
     ) -> tuple[Any, ScaleByLearningRateState]:
         rate = self._rate(state.count)
-        sign = -1 if self.flip_sign else 1
-        (updates,) = leafwise("scale_by_learning_rate", lambda g: (sign * rate).astype(g.dtype) * g, grads)
+        factor = -rate if self.flip_sign else rate  # once, not in every leaf
+        (updates,) = leafwise("scale_by_learning_rate", lambda g: cast(factor, g.dtype) * g, grads)
         return updates, ScaleByLearningRateState(safe_increment(state.count), rate.astype(jnp.float32))
 
     def _rate(self, count: Int[Array, ""]) -> Float[Array, ""]:

@@ -38,7 +38,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from dlkit.optim.leaves import check_like, widest
+from dlkit.optim.leaves import cast, check_like, widest
 
 __all__ = [
     "Chain",
@@ -215,6 +215,6 @@ def apply_updates(params: Any, updates: Any) -> Any:
     def add(p: Any, u: Any) -> Any:
         dtype = jnp.result_type(p)
         wide = widest(dtype, jnp.result_type(u))
-        return (jnp.asarray(p, wide) + jnp.asarray(u, wide)).astype(dtype)
+        return cast(cast(p, wide) + cast(u, wide), dtype)
 
     return jax.tree.map(add, params, updates)

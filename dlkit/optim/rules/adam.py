@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from dlkit.optim.gradients.decay import add_decayed_weights, l2_links
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import abs_sq, leafwise, zeros_like
+from dlkit.optim.leaves import abs_sq, cast, leafwise, zeros_like
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.transform import Chain, Transform, chain
 from dlkit.optim.wrappers.masks import Mask
@@ -62,10 +62,10 @@ class ScaleByAdam(Transform[ScaleByAdamState]):
         def step(g: Array, mu: Array, nu: Array) -> tuple[Array, Array, Array]:
             mu = self.b1 * mu + (1 - self.b1) * g
             nu = self.b2 * nu + (1 - self.b2) * abs_sq(g)
-            ahead = of_mu.astype(g.dtype) * mu
+            ahead = cast(of_mu, g.dtype) * mu
             if of_g is not None:
-                ahead = ahead + of_g.astype(g.dtype) * g
-            nu_hat = nu if of_nu is None else of_nu.astype(g.dtype) * nu
+                ahead = ahead + cast(of_g, g.dtype) * g
+            nu_hat = nu if of_nu is None else cast(of_nu, g.dtype) * nu
             if self.eps_root:
                 nu_hat = nu_hat + self.eps_root
             return ahead / (jnp.sqrt(nu_hat) + self.eps), mu, nu
