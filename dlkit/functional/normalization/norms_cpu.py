@@ -6,10 +6,10 @@ share the statistics, the derivative is
 
     dy = s (r dx - mean(r dx) - c r^2 mean(c r dx)) + c r ds
 
-Only mean and r are kept for it besides x itself, which is centered again where it is needed: that costs less than to
-write the centered array out and to read it back.
+Besides statistics only x is kept for it, which is centered again where it is needed: that costs less than to write the
+centered array out and to read it back. The variance is taken in two passes, `mean((x - mean)^2)`.
 
-`standardize_rows` is for statistics over the axes that have a scale (layer norm): one pass for the gradient in x, one
+`standardize_rows` is for statistics over the axes that have a scale (layer norm): one kernel for the gradient in x, one
 for that of the scale. `standardize_channels` is for statistics over space, or over the batch too, with a scale for each
 channel (batch, group and instance norm): all it needs of x are sums for each channel, in the forward pass
 
@@ -66,27 +66,29 @@ def _centered(x: Array, mean: Array | None) -> Array:
 def _rows_tangent(axes: tuple[int, ...], eps: float, center: bool, primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x, scale), (dx, ds) = primals, tangents
     y = standardize_rows(axes, eps, center, x, scale)
-    mean, r = _row_statistics(axes, eps, center, x)
 
+    # Each part takes the statistics from x again: so it is one kernel, which reads x and the cotangent and no more.
     @jax.checkpoint
-    def by_input(x: Array, mean: Array | None, r: Array, scale: Array | None, dx: Array) -> Array:
+    def by_input(x: Array, scale: Array | None, dx: Array) -> Array:
+        mean, r = _row_statistics(axes, eps, center, x)
         c, e = _centered(x, mean), r * dx.astype(r.dtype)
         # The signs are at the small factors: a minus in front of an array is one more operation on all of it.
         less = -1 / (x.size // r.size)
         out = e + c * (less * r * r * (c * e).sum(axes, keepdims=True))
-        if mean is not None:
+        if center:
             out = out + less * e.sum(axes, keepdims=True)
         return out if scale is None else out * scale
 
     @jax.checkpoint
-    def by_scale(x: Array, mean: Array | None, r: Array, ds: Array) -> Array:
+    def by_scale(x: Array, ds: Array) -> Array:
+        mean, r = _row_statistics(axes, eps, center, x)
         return _centered(x, mean) * r * ds
 
     terms = []
     if not isinstance(dx, SymbolicZero):
-        terms.append(by_input(x, mean, r, scale, dx))
+        terms.append(by_input(x, scale, dx))
     if scale is not None and not isinstance(ds, SymbolicZero):
-        terms.append(by_scale(x, mean, r, ds))
+        terms.append(by_scale(x, ds))
     return y, reduce(jnp.add, terms) if terms else jnp.zeros_like(y)
 
 
