@@ -21,33 +21,33 @@
 """
 
 from dlkit.optim import contrib as contrib
-from dlkit.optim import keras as keras
-from dlkit.optim import projections as projections
-from dlkit.optim import torch as torch
-from dlkit.optim import transform as _transform
-from dlkit.optim import hyper as _hyper
-from dlkit.optim import report as _report
-from dlkit.optim import scaling as _scaling
-from dlkit.optim import presets as _presets
 from dlkit.optim import gradients as _gradients
+from dlkit.optim import hyper as _hyper
+from dlkit.optim import keras as keras
 from dlkit.optim import modern as _modern
 from dlkit.optim import preconditioners as _preconditioners
+from dlkit.optim import presets as _presets
+from dlkit.optim import projections as projections
+from dlkit.optim import report as _report
 from dlkit.optim import rules as _rules
+from dlkit.optim import scaling as _scaling
 from dlkit.optim import schedules as _schedules
 from dlkit.optim import second_order as _second_order
+from dlkit.optim import torch as torch
+from dlkit.optim import transform as _transform
 from dlkit.optim import wrappers as _wrappers
 from dlkit.optim import zeroth_order as _zeroth_order
-from dlkit.optim.transform import *
-from dlkit.optim.hyper import *
-from dlkit.optim.report import *
-from dlkit.optim.scaling import *
-from dlkit.optim.presets import *
 from dlkit.optim.gradients import *
+from dlkit.optim.hyper import *
 from dlkit.optim.modern import *
 from dlkit.optim.preconditioners import *
+from dlkit.optim.presets import *
+from dlkit.optim.report import *
 from dlkit.optim.rules import *
+from dlkit.optim.scaling import *
 from dlkit.optim.schedules import *
 from dlkit.optim.second_order import *
+from dlkit.optim.transform import *
 from dlkit.optim.wrappers import *
 from dlkit.optim.zeroth_order import *
 

@@ -5,6 +5,16 @@
 
 from optimizer_rows import adaptive, basic, dialects, modern, norms, preconditioners, second, wrappers, zeroth
 
-FAMILIES = (adaptive, basic, dialects, modern, norms, preconditioners, second, wrappers, zeroth,)
+FAMILIES = (
+    adaptive,
+    basic,
+    dialects,
+    modern,
+    norms,
+    preconditioners,
+    second,
+    wrappers,
+    zeroth,
+)
 RECIPES = {name: row for family in FAMILIES for name, row in family.RECIPES.items()}
 BLOCKS = {name: row for family in FAMILIES for name, row in family.BLOCKS.items()}
