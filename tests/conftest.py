@@ -1,18 +1,14 @@
 """Strict numerics for every test: no silent promotion of dtypes or ranks, and warnings are errors (pyproject)."""
 
 import os
-from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Most of the time of the tests is XLA compiling small programs, so it is asked for its quickest code generator, which
-# takes a sixth of the time. What users run is compiled in full by the command line, the notebooks, the benchmarks, and
-# every test in a process of its own.
-FLAGS = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
-if metadata.version("jaxlib").startswith("0.10."):  # a flag that XLA does not know ends the process
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+
+from support import compiling
+
+os.environ.setdefault("XLA_FLAGS", compiling.QUICKLY)
 
 import jax
 import jaxtyping

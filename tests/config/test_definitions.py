@@ -63,6 +63,18 @@ ARGUMENTS |= {
     "optim.SelectiveTransform": {"optimizer": optim.Scale(2.0), "freeze_mask": ("**/w",)},
     "optim.ScaleByDepth": (0.5, ("embed/**", "**")),
 }  # fmt: skip
+ARGUMENTS |= {
+    "optim.AdaptiveGradClip": (0.1,), "optim.ClipByBlockRms": (1.0,), "optim.AddNoise": (0.1, 0.5, 3),
+    "optim.SplitRealAndImaginary": WRAPPED, "optim.ScaleByDoG": (("distance", 1e-3),), "optim.ScaleByMadgrad": (0.1,),
+    "optim.Mechanic": WRAPPED, "optim.DifferentiallyPrivateAggregate": (1.0, 0.5, 3), "optim.SAM": (*WRAPPED, *WRAPPED),
+    "optim.ScheduleFree": (*WRAPPED, 0.1), "optim.ScaleByRprop": (0.1,), "optim.Anneal": (1.0, 0.1, 10),
+    "optim.MultiplicativeSchedule": (1.0, optim.ConstantSchedule(0.9), 5),
+    "optim.ProductSchedule": ((optim.ConstantSchedule(0.9), optim.CosineDecay(1.0, 5)),), "optim.Cyclic": (0.1, 1.0),
+    "optim.OneCycle": (0.1, 1.0, 0.01, 20), "optim.PowerLawDecay": (1.0,), "optim.TanhDecay": (1.0, 10),
+    "optim.CosineAnnealing": (1.0, 5), "optim.CosineRestarts": (1.0, 5), "optim.ScaleByBacktrackingLinesearch": (5,),
+    "optim.ScaleByNaturalGradient": ("gaussian",), "optim.ScaleByZoomLinesearch": (5,), "optim.Cautious": WRAPPED,
+    "optim.CmaEs": (0.5,),
+}  # fmt: skip
 FUNCTIONS = {  # that hold a function have no form as data
     "optim.Stateless": (jnp.sign,), "optim.StatelessWithTreeMap": (jnp.sign,), "optim.Snapshot": ("norm", jnp.sign),
     "optim.Monitor": ((("norm", jnp.sign),),), "optim.MeasureWithEma": (jnp.sign, 0.9), "optim.Project": (jnp.sign,),

@@ -1,0 +1,17 @@
+"""How XLA compiles in the tests: quickly by default, as users compile where a test asks for it.
+
+Most of the time of the tests is XLA compiling small programs, and its quickest code generator takes a sixth of the time.
+It rounds a * b + c twice where the full one fuses it. What users run is compiled in full by the command line, the
+notebooks, the benchmarks, and every test in a process of its own.
+"""
+
+from importlib import metadata
+from typing import Any
+
+HAS_EMITTERS = metadata.version("jaxlib").startswith("0.10.")  # a flag that XLA does not know ends the process
+
+QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICKLY += " --xla_cpu_use_fusion_emitters=false" if HAS_EMITTERS else ""
+
+AS_USERS_DO: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+AS_USERS_DO |= {"xla_cpu_use_fusion_emitters": True} if HAS_EMITTERS else {}
