@@ -1,8 +1,8 @@
 """How XLA compiles in the tests: quickly by default, as users compile where a test asks for it.
 
-Most of the time of the tests is XLA compiling small programs, and its quickest code generator takes a sixth of it. It
-rounds a * b + c twice where the full one fuses it. What users run is compiled in full by the command line, the notebooks,
-the benchmarks, and every test in a process of its own.
+Most of the time of the tests is XLA compiling small programs, and its quickest code generator takes a sixth of it.
+It rounds a * b + c twice where the full one fuses it. What users run is compiled in full by the command line, the
+notebooks, the benchmarks, and every test in a process of its own.
 """
 
 from importlib import metadata
