@@ -111,7 +111,7 @@ class SAM(Transform[SAMState]):
     >>> from dlkit import optim
     >>> loss = lambda p: jnp.sum(p["w"] ** 2)
     >>> params = {"w": jnp.array([1.0, 2.0])}
-    >>> tx = sam(optim.sgd(0.1), optim.chain(normalize(), optim.sgd(0.05)), opaque_mode=True)
+    >>> tx = sam(optim.sgd(0.1), optim.chain(optim.normalize(), optim.sgd(0.05)), opaque_mode=True)
     >>> state = tx.init(params)
     >>> for _ in range(3):
     ...     grads = jax.grad(loss)(params)
