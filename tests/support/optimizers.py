@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from support import compiling
+
 STEPS = 50
 _rng = np.random.default_rng(7)
 CURVATURE = {"w": np.geomspace(0.1, 3.0, 12).reshape(4, 3), "b": np.array([0.3, 1.0, 2.0])}
@@ -30,7 +32,10 @@ def trajectory(tx: Any, steps: int = STEPS, dtype: Any = np.float64, apply: Any 
         p = jax.tree.map(jnp.add, p, updates) if apply is None else apply(p, updates)
         return (p, state), p
 
-    return jax.device_get(jax.lax.scan(step, (params, tx.init(params)), None, length=steps)[1])
+    run = jax.jit(
+        lambda start: jax.lax.scan(step, start, None, length=steps)[1], compiler_options=compiling.AS_USERS_DO
+    )
+    return jax.device_get(run((params, tx.init(params))))
 
 
 def torch_trajectory(make: Any, schedule: Any = None, steps: int = STEPS) -> dict[str, np.ndarray]:
