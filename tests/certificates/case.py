@@ -28,7 +28,8 @@ class Case:
     functions: bool = False  # whether it is given obj_fn= and grad_fn= in the place of grad= and value_fn=
     family: str = ""  # the file it stands in, which names the file of its golden numbers
     tolerance: float = 1e-12  # of a trajectory in float64, absolute; the parameters are about 1
-    tolerance32: float = 1e-6  # of an update in float32, relative to the largest one; more only with a reason
+    # Of an update in float32, relative to the largest one; more only with a reason. None: it is not compared here.
+    tolerance32: float | None = 1e-6
 
     def __post_init__(self) -> None:
         assert set(self.differs) | set(self.flags) <= {name for name in LIBRARIES if getattr(self, name) is not None}

@@ -123,7 +123,7 @@ CASES = [
         "noisy_sgd(0.05, key=7)",
         optim.noisy_sgd(RATE, key=7),
         lambda: optax.noisy_sgd(RATE, key=7),
-        tolerance32=2.0,  # a key gives other numbers in float32 than in float64: test_norms.py compares in float32
+        tolerance32=None,  # a key gives other numbers in float32 than in float64: test_norms.py compares in float32
     ),
     Case(
         "optimistic_gradient_descent(0.05, alpha=0.8, beta=0.5)",
