@@ -205,7 +205,7 @@ ORDERS = {
     "sgd": (lambda: optim.sgd(0.5, 0.9), 200, (1, 1), 0.3),
     "optax.polyak_sgd": (lambda: optax.polyak_sgd(max_learning_rate=0.5), 200, (1, 1), 0.4),
     "optax.lbfgs": (lambda: optax.lbfgs(), 30, None, 0.2),
-    "newton_cg": (lambda: optim.newton_cg(), 30, None, 0.2),
+    "newton_cg": (lambda: optim.newton_cg(), 45, None, 0.2),
 }
 FOUND = [name for name in ORDERS if "." in name or hasattr(optim, name.removesuffix("_forward"))]
 
