@@ -4,8 +4,13 @@ y,       state = layer.apply(params, state, x, mode)        # a layer, a block, 
 updates, state = tx.update(grads, state, params)            # an optimizer, a clip, a schedule
 """
 
-from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree
+import sys
+from typing import TYPE_CHECKING, Any
+
 from dlkit.version import __version__
+
+if TYPE_CHECKING:
+    from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree
 
 __all__ = [
     "__version__",
@@ -21,3 +26,37 @@ __all__ = [
     "train",
     "tree",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a subpackage when it is first used (PEP 562)."""
+    match name:
+        case "data":
+            import dlkit.data
+        case "functional":
+            import dlkit.functional
+        case "inspect":
+            import dlkit.inspect
+        case "losses":
+            import dlkit.losses
+        case "metrics":
+            import dlkit.metrics
+        case "models":
+            import dlkit.models
+        case "nn":
+            import dlkit.nn
+        case "optim":
+            import dlkit.optim
+        case "testing":
+            import dlkit.testing
+        case "train":
+            import dlkit.train
+        case "tree":
+            import dlkit.tree  # noqa: F401
+        case _:
+            raise AttributeError(f"module 'dlkit' has no attribute {name!r}")
+    return sys.modules[f"dlkit.{name}"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -63,6 +63,8 @@ LIGHT = """
 import sys, jax, numpy, jax.numpy
 before = set(sys.modules)
 import dlkit
+assert not {"dlkit.nn", "dlkit.optim"} & set(sys.modules), "import dlkit alone loads a subpackage"
+from dlkit import *
 new = {m.split(".")[0] for m in set(sys.modules)} - {m.split(".")[0] for m in before}
 print(sorted(new - set(sys.stdlib_module_names)))
 """
