@@ -1,5 +1,6 @@
 """Strict numerics for every test: no silent promotion of dtypes or ranks, and warnings are errors (pyproject)."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--write-golden"):
         reference.finish_writing()
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays; tracing makes many short-lived objects, few of them in cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

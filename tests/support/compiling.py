@@ -11,7 +11,8 @@ from typing import Any
 HAS_EMITTERS = metadata.version("jaxlib").startswith("0.10.")  # a flag that XLA does not know ends the process
 
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-QUICKLY += " --xla_cpu_use_fusion_emitters=false" if HAS_EMITTERS else ""
+if HAS_EMITTERS:
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 AS_USERS_DO: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 AS_USERS_DO |= {"xla_cpu_use_fusion_emitters": True} if HAS_EMITTERS else {}
