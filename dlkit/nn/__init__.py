@@ -89,7 +89,7 @@ from dlkit.nn.recurrence.lstm import LSTM
 from dlkit.nn.recurrence.ntm import NTM
 from dlkit.nn.recurrence.recurrent import RNN
 from dlkit.nn.rewrite import map_layers
-from dlkit.nn.shapes import Flatten, Identity, Rescale, Reshape
+from dlkit.nn.shapes import Flatten, Identity, Permute, Rescale, Reshape
 from dlkit.nn.stochastic_depth import DropPath
 from dlkit.nn.transformer.additive_attention import AdditiveAttention
 from dlkit.nn.transformer.attention import MultiHeadAttention
@@ -190,6 +190,7 @@ __all__ = [
     "PRelu",
     "Pad",
     "PatchEmbed",
+    "Permute",
     "PixelShuffle",
     "PixelUnshuffle",
     "Pure",

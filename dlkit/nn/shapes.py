@@ -1,4 +1,4 @@
-"""Layers that move or rescale numbers and learn nothing: identity, flatten, reshape, rescale."""
+"""Layers that move or rescale numbers and learn nothing: identity, flatten, reshape, permute, rescale."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from dlkit.nn.checks import describe
 from dlkit.nn.layer import Pure
 
-__all__ = ["Flatten", "Identity", "Rescale", "Reshape"]
+__all__ = ["Flatten", "Identity", "Permute", "Rescale", "Reshape"]
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,38 @@ class Reshape(Pure[Any]):
                 f"{self.dims} axes because shape={self.shape}, got {math.prod(x.shape[keep:])}"
             )
         return x.reshape(*x.shape[:keep], *self.shape)
+
+
+@dataclass(frozen=True)
+class Permute(Pure[Any]):
+    """The last axes in another order: axis i of y, among the last `len(axes)`, is axis `axes[i]` of x among them.
+
+    Counted from 0, as `jnp.transpose`; the axes in front are free. Keras' `Permute` counts from 1 behind the batch.
+
+    >>> Permute((2, 0, 1))({}, jnp.ones((5, 8, 6, 3))).shape
+    (5, 3, 8, 6)
+
+    Raises:
+      ValueError: axes that are not each of 0 .. n-1 once, or x with fewer axes.
+    """
+
+    axes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if sorted(self.axes) != list(range(len(self.axes))):
+            raise ValueError(
+                f"{describe(self)}: expected each of 0 to {len(self.axes) - 1} once because it names the last "
+                f"{len(self.axes)} axes of x, counted from 0"
+            )
+
+    def __call__(self, params: Any, x: Array) -> Array:
+        keep = x.ndim - len(self.axes)
+        if keep < 0:
+            raise ValueError(
+                f"{describe(self)} got x of shape {x.shape}: expected at least {len(self.axes)} axes because "
+                f"axes={self.axes}"
+            )
+        return x.transpose(*range(keep), *(keep + axis for axis in self.axes))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from dlkit.nn import initializers as init
 ARGUMENTS = {
     "AdaptiveAvgPool": (2,), "AdaptiveMaxPool": ((None, 2),), "Upsample": (2,), "PixelShuffle": (2,),
     "PixelUnshuffle": (2,), "ChannelShuffle": (2,), "Pad": (((1, 2), (0, 1)), "reflect"), "Crop": (1,),
-    "PatchEmbed": (3, 8, 4), "MaskedConv": (3, 6, 3, "A", 3),
+    "Permute": ((1, 0),), "PatchEmbed": (3, 8, 4), "MaskedConv": (3, 6, 3, "A", 3),
     "ConvTranspose": (4, 6, 3), "DepthwiseConv": (4, 3), "SeparableConv": (4, 6, 3),
     "Linear": (3, 2), "Conv": (4, 6, 3), "MaxPool": (2,), "AvgPool": (2,), "Embedding": (5, 3), "BatchNorm": (4,),
     "LayerNorm": (4,), "RMSNorm": (4,), "GroupNorm": (2, 4), "Dropout": (0.5,), "Reshape": ((2, 2),),

@@ -59,6 +59,34 @@ def test_resize_is_torchs_interpolate(name):
     beside_torch(f"functional/resize/{name}", fn, torch_fn, x)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("method", "size", "scale"), [("linear", (3, 9), None), ("cubic", None, (0.6, 1.7))])
+def test_antialias_is_torchs(method, size, scale):
+    x = np.random.default_rng(1).standard_normal((2, *SIZES[:2], 3))
+    mode = {"linear": "bilinear", "cubic": "bicubic"}[method]
+
+    def torch_fn(torch, x):
+        return last(torch.nn.functional.interpolate(first(x), size, scale, mode=mode, antialias=True))
+
+    fn = functools.partial(F.resize, size=size, scale=scale, method=method, antialias=True)
+    beside_torch(f"functional/resize/antialias_{method}", fn, torch_fn, x)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("method", ["linear", "cubic"])
+def test_antialias_is_jax_images(method):
+    x = jnp.asarray(np.random.default_rng(2).standard_normal((2, 12, 5, 3)))
+    want = jax.image.resize(x, (2, 5, 8, 3), method, antialias=True)
+    # jax.image computes the positions in float32 whatever the dtype of x.
+    np.testing.assert_allclose(F.resize(x, (5, 8), method=method, antialias=True), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"method": "nearest"}, {"method": "linear", "align_corners": True}])
+def test_antialias_without_meaning_is_refused(options):
+    with pytest.raises(ValueError, match="antialias"):
+        F.resize(jnp.ones((1, 4, 4, 1)), 2, antialias=True, **options)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 10, 64, 100, 223])
 def test_nearest_takes_the_pixels_of_torch(n):
     """Every pair of sizes is a row of places; float32 decides where a place falls on an edge."""

@@ -44,6 +44,7 @@ ROWS = [
     Row(nn.GatedLinear(16, 8), BATCH, {"b": (16,), "w": (16, 16)}),
     Row(nn.Identity(), BATCH),
     Row(nn.Reshape((4, 4)), BATCH),
+    Row(nn.Permute((2, 0, 1)), IMAGES),
     Row(nn.Rescale(1 / 255), np.arange(64, dtype=np.uint8).reshape(4, 16), options={"scale": (0.01, 1.0)}),
     Row(nn.PRelu(), BATCH, {"slope": (1,)}),
     Row(nn.Maxout(16, 8, pieces=3), BATCH, {"b": (24,), "w": (16, 24)}),

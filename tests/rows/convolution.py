@@ -28,6 +28,7 @@ ROWS: list[Row] = [
     Row(nn.AvgPool(3, 2, ceil_mode=True, count_include_pad=False), IMAGES),
     Row(nn.Upsample(2), IMAGES),
     Row(nn.Upsample(size=(5, 9), method="linear", align_corners=True), IMAGES),
+    Row(nn.Upsample(size=(5, 3), method="cubic", antialias=True), IMAGES),
     Row(nn.PixelShuffle(2), IMAGES),
     Row(nn.PixelUnshuffle(2), IMAGES),
     Row(nn.ChannelShuffle(2), IMAGES),

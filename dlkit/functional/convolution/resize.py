@@ -25,6 +25,7 @@ def resize(
     method: str = "nearest",
     *,
     align_corners: bool = False,
+    antialias: bool = False,
     dims: int | None = None,
 ) -> Float[Array, "*out"]:
     """x `[..., *spatial, C]` at other spatial sizes, as torch's `interpolate`: give `size`, or `scale` and `out =
@@ -39,7 +40,9 @@ def resize(
 
     "linear" weighs the 2 neighbours on each axis (torch: linear, bilinear, trilinear), "cubic" 4 with Keys' kernel at
     a = -0.75, as torch and OpenCV (jax.image and PIL: -0.5), and the border repeated. "area" is `adaptive_avg_pool`.
-    Nothing is smoothed before it is made smaller (jax.image does so by default, `antialias`).
+    Nothing is smoothed before it is made smaller, unless `antialias` (jax.image's default): then the kernel of linear
+    or cubic is as wide as s pixels where s > 1, as in PIL, Keys' a is -0.5, and at a border the weights of the pixels
+    that exist are divided by their sum: torch's `antialias=True` and `jax.image.resize`.
 
     An int means all axes between the first and the last, or `dims` of them. Weights and sums are in float32 or wider.
 
@@ -50,7 +53,7 @@ def resize(
 
     Raises:
       ValueError: an unknown method, both or neither of size and scale, sizes below 1, a wrong number of them, or
-      align_corners where it has no meaning.
+      align_corners or antialias where it has no meaning.
 
     Reference: Keys, Cubic convolution interpolation for digital image processing, 1981.
     """
@@ -60,6 +63,11 @@ def resize(
         raise ValueError(f"resize: size is {size!r} and scale {scale!r}; want one of them and not the other")
     if align_corners and method not in ("linear", "cubic"):
         raise ValueError(f"resize: align_corners with method {method!r} has no meaning; want 'linear' or 'cubic'")
+    if antialias and (align_corners or method not in ("linear", "cubic")):
+        raise ValueError(
+            f"resize: antialias with method {method!r}, align_corners={align_corners} has no meaning; want 'linear' or "
+            "'cubic', and align_corners=False"
+        )
     wanted, steps = _geometry(x, size, scale, dims)
     if method == "area":
         return adaptive_avg_pool(x, wanted)
@@ -68,6 +76,8 @@ def resize(
         n = x.shape[axis]
         if method.startswith("nearest"):
             y = _take(y, _nearest(n, out, step, method == "nearest-exact"), axis)
+        elif antialias:
+            y = y if n == out and step == 1 else _smoothed(y, out, step, axis, method)
         elif not align_corners and out % n == 0 and out > n and step * out == n:
             y = _whole(y, out // n, axis, method)
         elif n != out or step != 1:
@@ -126,6 +136,15 @@ def _weighted(y: Array, at: np.ndarray, axis: int, method: str) -> Array:
     for places, weights in taps:
         total = total + _take(y, places, axis) * jnp.asarray(weights, y.dtype).reshape(column)
     return total
+
+
+def _smoothed(y: Array, out: int, step: float, axis: int, method: str) -> Array:
+    """One axis times a matrix `[n, out]`: the kernel, `max(step, 1)` wide, around the place of each output."""
+    centers = step * (np.arange(out) + 0.5)
+    t = np.abs(np.arange(y.shape[axis])[:, None] + 0.5 - centers) / max(step, 1.0)
+    weights = np.maximum(1 - t, 0) if method == "linear" else np.where(t < 2, _keys(t, -0.5), 0)
+    weights = jnp.asarray(weights / weights.sum(0), y.dtype)
+    return jnp.moveaxis(jnp.tensordot(y, weights, (axis, 0), precision=lax.Precision.HIGHEST), -1, axis)
 
 
 def _whole(y: Array, factor: int, axis: int, method: str) -> Array:

@@ -74,8 +74,8 @@ class Upsample(Pure[Any]):
 
     `scale` and `size` are a number for all `dims` axes, or one an axis; give one of them. `method` is "nearest",
     "nearest-exact", "linear" (torch: linear, bilinear, trilinear by the number of axes), "cubic" or "area";
-    `align_corners` goes with linear and cubic. `functional.resize` says where each looks. Keras' UpSampling2D with
-    "bilinear" is "linear" here; its "nearest" is the same at whole scales.
+    `align_corners` and `antialias` go with linear and cubic, not with each other. `functional.resize` says where each
+    looks. Keras' UpSampling2D with "bilinear" is "linear" here; its "nearest" is the same at whole scales.
 
     >>> Upsample(2)({}, jnp.arange(2.0).reshape(1, 1, 2, 1))[0, :, :, 0]
     Array([[0., 0., 1., 1.],
@@ -84,7 +84,8 @@ class Upsample(Pure[Any]):
     (2, 5, 7, 3)
 
     Raises:
-      ValueError: an unknown method, both or neither of scale and size, align_corners with another method.
+      ValueError: an unknown method, both or neither of scale and size, align_corners or antialias with another method
+      or with each other.
       TypeError: x is not floating point.
     """
 
@@ -93,6 +94,7 @@ class Upsample(Pure[Any]):
     method: str = "nearest"
     align_corners: bool = False
     dims: int = 2
+    antialias: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -101,12 +103,22 @@ class Upsample(Pure[Any]):
             raise ValueError(f"{describe(self)}: expected either a scale or a size")
         if self.align_corners and self.method not in ("linear", "cubic"):
             raise ValueError(f"{describe(self)}: expected align_corners with method 'linear' or 'cubic' alone")
+        if self.antialias and (self.align_corners or self.method not in ("linear", "cubic")):
+            raise ValueError(
+                f"{describe(self)}: expected antialias with method 'linear' or 'cubic' alone, and align_corners=False"
+            )
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because="it is interpolated")
         given = self.scale if self.size is None else self.size
         return functional.resize(
-            x, self.size, self.scale, self.method, align_corners=self.align_corners, dims=_dims(given, self.dims)
+            x,
+            self.size,
+            self.scale,
+            self.method,
+            align_corners=self.align_corners,
+            antialias=self.antialias,
+            dims=_dims(given, self.dims),
         )
 
 
