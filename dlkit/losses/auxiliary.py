@@ -13,10 +13,10 @@ __all__ = ["AuxLoss"]
 
 @dataclass(frozen=True)
 class AuxLoss:
-    """`loss(outputs, targets)`, plus `weight` times the loss of each head where the outputs are a tuple: `[B]`.
+    """`loss(outputs, targets)`, plus `weight` times the loss of each head where outputs are a tuple: `[B]`.
 
-    For `models.AuxHeads`. Szegedy et al. 2014 have the weight 0.3. A metric gets the tuple too, in training: give one that
-    takes `outputs[0]`, or measure in evaluation only.
+    For `models.AuxHeads`. Szegedy et al. 2014 have the weight 0.3. A metric gets the tuple too, in training: give one
+    that takes `outputs[0]`, or measure in evaluation only.
 
     >>> loss = AuxLoss()
     >>> loss((jnp.zeros((2, 4)), jnp.zeros((2, 4))), jnp.array([0, 1])).round(4)

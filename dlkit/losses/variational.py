@@ -38,8 +38,8 @@ def negative_elbo(outputs: Any, targets: ArrayLike, *, beta: Scalar = 1.0) -> Fl
     .. math:: \ell = -\sum_i \big(x_i \log p_i + (1 - x_i) \log (1 - p_i)\big)
         + \beta\, \mathrm{KL}(q(z \mid x) \,\|\, N(0, I)), \qquad p = \sigma(\text{logits})
 
-    The **sum** over pixels, not their mean, as only then are both terms on one scale. Grey values in [0, 1] are taken as
-    probabilities, as is usual; the bound of a binary picture is lower in magnitude. `beta` above 1 is a beta-VAE.
+    The **sum** over pixels, not their mean, as only then are both terms on one scale. Grey values in [0, 1] are taken
+    as probabilities, as is usual, though a Bernoulli has none. `beta` above 1 is a beta-VAE.
 
     Args:
       outputs: what has `logits` `[B, ...]`, `mean` and `log_var` `[B, d]`: `models.VAEOutputs`.

@@ -1,5 +1,6 @@
 """Autoencoders: a network that gives back its input through a narrow place."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -104,7 +105,7 @@ def conv_autoencoder(
         f"{activation}0": activation_layer(activation),
     }  # fmt: skip
     back = (*reversed(channels), c_in)
-    for i, (a, b) in enumerate(zip(back, back[1:], strict=False), 1):
+    for i, (a, b) in enumerate(itertools.pairwise(back), 1):
         decoder[f"conv{i}"] = nn.ConvTranspose(a, b, 3, stride=2, padding="SAME")
         if i < len(channels):
             decoder[f"{activation}{i}"] = activation_layer(activation)

@@ -48,17 +48,18 @@ class NodeOutputs(nn.Layer[Any, Any]):
             raise ValueError(f"{describe(self)} wants (x [B, N, d], senders [B, E], receivers [B, E])")
 
         def one(nodes: Array, senders: Array, receivers: Array, mode: Mode) -> Array:
-            counts = [jnp.full(1, len(a), jnp.int32) for a in (nodes, senders)]
-            graph = Graph(nodes, senders, receivers, *counts)
+            n_node, n_edge = (jnp.full(1, len(a), jnp.int32) for a in (nodes, senders))
+            graph = Graph(nodes, senders, receivers, n_node, n_edge)
             return self.body.apply(params, state, graph, mode)[0].nodes
 
         if x[0].shape[0] == 1:  # one graph, as in transductive learning: segments are sums without a batch axis
-            return one(*(a[0] for a in x), mode.at(0))[None], state
+            nodes, senders, receivers = x
+            return one(nodes[0], senders[0], receivers[0], mode.at(0))[None], state
         return jax.vmap(one)(*x, mode.split(x[0].shape[0])), state
 
 
 def gcn(d_in: int, classes: int, *, hidden: int = 16, dropout: float = 0.5) -> nn.Chain:
-    """Two `nn.GCNConv` with a ReLU between, dropout in front of each: a `Graph` with nodes `[N, d_in]` to `[N, classes]`.
+    """Two `nn.GCNConv` with a ReLU between and dropout in front of each: nodes `[N, d_in]` to `[N, classes]`.
 
     Args: `hidden` units; `dropout` is the probability of dropping a feature.
 

@@ -15,7 +15,7 @@ __all__ = ["VAE", "VAEOutputs", "importance_bound"]
 
 
 class VAEOutputs(NamedTuple):
-    """What a `VAE` gives: the decoder's `logits`, shaped as x, and the Gaussian q(z | x): `mean`, `log_var` `[B, d]`."""
+    """What a `VAE` gives: the decoder's `logits`, shaped as x, and of q(z | x) the `mean` and `log_var` `[B, d]`."""
 
     logits: Array
     mean: Array
@@ -31,9 +31,9 @@ class VAE(nn.Layer[Any, Any]):
         logits = decoder(z)                        p(x | z), a Bernoulli for each pixel; p(z) = N(0, I)
 
     `encoder` gives `[B, 2 latent]`, means first; `decoder` takes `[B, latent]`. The noise is drawn from
-    `mode.rng("noise")` in training. In evaluation it comes from a key of its own, always the same: the loss of a data set
-    is then an estimate of its bound that is unbiased over the noise and the same at every call. `encode` and `decode`
-    are the two halves; `decode(encode(x)[0])` is a reconstruction without noise.
+    `mode.rng("noise")` in training. In evaluation it comes from a key of its own, always the same: the loss of a data
+    set is then an estimate of its bound with the same noise at every call. `encode` and `decode` are the two halves;
+    `decode(encode(x)[0])` is a reconstruction without noise.
 
     Train it with `losses.negative_elbo`: `Task(model, losses.negative_elbo, inputs="x", targets="x")`.
 
@@ -64,7 +64,7 @@ class VAE(nn.Layer[Any, Any]):
         y, held = self.encoder.apply(params["encoder"], child_state(state, "encoder"), x, mode.at("encoder"))
         if y.ndim != 2 or y.shape[-1] != 2 * self.latent:
             raise ValueError(
-                f"{describe(self)}: the encoder gave {y.shape}, expected [B, {2 * self.latent}], means and log variances"
+                f"{describe(self)}: the encoder gave {y.shape}, expected [B, {2 * self.latent}]: means, log variances"
             )
         return y[:, : self.latent], y[:, self.latent :], held
 

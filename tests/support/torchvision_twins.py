@@ -1,9 +1,14 @@
-"""torchvision's networks, made as narrow as the variants of ours that the tests run. Each takes torch and torchvision."""
+"""torchvision's networks, as narrow as the variants of ours that the tests run. Each takes torch and torchvision."""
+
+import sys
 
 
-def resnet(torch, tv, block):
-    kind = getattr(tv.models.resnet, block)
-    return tv.models.resnet.ResNet(kind, [1, 2, 1, 1], num_classes=5)
+def basic_resnet(torch, tv):
+    return tv.models.resnet.ResNet(tv.models.resnet.BasicBlock, [1, 2, 1, 1], num_classes=5)
+
+
+def bottleneck_resnet(torch, tv):
+    return tv.models.resnet.ResNet(tv.models.resnet.Bottleneck, [1, 2, 1, 1], num_classes=5)
 
 
 def _classifier(torch, d, hidden, *, first):
@@ -39,7 +44,8 @@ def vgg(torch, tv):
 def alexnet(torch, tv):
     n = torch.nn
     features = n.Sequential(
-        n.Conv2d(3, 4, 11, 4, 2), n.ReLU(), n.MaxPool2d(3, 2), n.Conv2d(4, 6, 5, padding=2), n.ReLU(), n.MaxPool2d(3, 2),
+        n.Conv2d(3, 4, 11, 4, 2), n.ReLU(), n.MaxPool2d(3, 2),
+        n.Conv2d(4, 6, 5, padding=2), n.ReLU(), n.MaxPool2d(3, 2),
         n.Conv2d(6, 8, 3, padding=1), n.ReLU(), n.Conv2d(8, 6, 3, padding=1), n.ReLU(), n.Conv2d(6, 5, 3, padding=1),
         n.ReLU(), n.MaxPool2d(3, 2),
     )  # fmt: skip
@@ -57,7 +63,7 @@ def densenet(torch, tv):
 
 def googlenet(torch, tv):
     """An eighth of the channels."""
-    m, n = tv.models.googlenet, torch.nn
+    m, n = sys.modules[tv.models.GoogLeNet.__module__], torch.nn
 
     def conv(c_in, c_out, **kw):
         return m.BasicConv2d(c_in if c_in == 3 else c_in // 8, c_out // 8, **kw)
@@ -77,7 +83,7 @@ def googlenet(torch, tv):
 
 def inception_v3(torch, tv):
     """An eighth of the channels."""
-    m, n = tv.models.inception, torch.nn
+    m, n = sys.modules[tv.models.Inception3.__module__], torch.nn
 
     def conv(c_in, c_out, **kw):
         return m.BasicConv2d(c_in if c_in == 3 else c_in // 8, c_out // 8, **kw)

@@ -57,8 +57,6 @@ def torch_layout(model, names, params, state):
                 found[name] = value
             elif word == "w":
                 order = (1, 0) if value.ndim == 2 else (value.ndim - 1, value.ndim - 2, *range(value.ndim - 2))
-                if isinstance(layer, nn.ConvTranspose):
-                    order = (order[1], order[0], *order[2:])
                 found[f"{name}.weight"] = value.transpose(order)
             else:
                 words = {"b": "bias", "scale": "weight", "shift": "bias", "mean": "running_mean", "var": "running_var"}

@@ -51,8 +51,8 @@ class AuxHeads(nn.Layer[Any, Any]):
     """A network in pieces, with a head behind each piece but the last that only training uses.
 
     In training y is a tuple: the output of the last piece, then those of the heads, in order; the loss is a
-    `losses.AuxLoss`. In evaluation it is the output of the last piece, and the heads are not computed. Parameters: `body/0`,
-    `body/1`, ... and `aux/0`, ...
+    `losses.AuxLoss`. In evaluation it is the output of the last piece, and the heads are not computed. Parameters:
+    `body/0`, `body/1`, ... and `aux/0`, ...
 
     >>> model = AuxHeads((nn.Linear(3, 4), nn.Linear(4, 2)), (nn.Linear(4, 2),))
     >>> params = model.init(jax.random.key(0))
@@ -70,8 +70,10 @@ class AuxHeads(nn.Layer[Any, Any]):
 
     def __post_init__(self) -> None:
         if len(self.aux) + 1 != len(self.body):
-            raise ValueError(f"AuxHeads wants a head behind each piece but the last: {len(self.body)} pieces want "
-                             f"{len(self.body) - 1} heads, got {len(self.aux)}")  # fmt: skip
+            raise ValueError(
+                f"AuxHeads wants a head behind each piece but the last: {len(self.body)} pieces want "
+                f"{len(self.body) - 1} heads, got {len(self.aux)}"
+            )
 
     def apply(self, params: Any, state: Any, x: Any, mode: Mode) -> tuple[Any, Any]:
         after: dict[str, list[Any]] = {"body": [], "aux": []}

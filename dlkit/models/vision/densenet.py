@@ -73,11 +73,10 @@ def densenet(
 
 def densenet_names(model: Any) -> dict[str, str]:
     """What torchvision calls the layers of a `densenet`: by path, with "/" for the root in front."""
-    last = sum(name.startswith("block") for name in model.names) + 1
     return named(
         model,
         {
-            "conv": "features.conv0", "norm": "features.norm0", "last/norm": f"features.norm{last}",
+            "conv": "features.conv0", "norm": "features.norm0", "last/norm": "features.norm5",
             r"block(\d)/layer(\d+)/branch2/(\w+)": "features.denseblock{0}.denselayer{1}.{2}",
             r"transition(\d)/(\w+)": "features.transition{0}.{1}", "head": "classifier",
         },

@@ -28,8 +28,8 @@ def named(model: Any, rules: Mapping[str, Rule]) -> dict[str, str]:
     """The name of torch's module for each layer of `parametric(model)`, with "/" in front: counted from the root.
 
     Args:
-      rules: by a regular expression for the whole path, tried in order, the name: a function of the groups, or a text in
-        which `{0}`, `{1}`, ... are the groups and `{a}`, `{b}`, ... the same less one, as ours count from 1.
+      rules: by a regular expression for the whole path, tried in order, the name: a function of the groups, or a text
+        in which `{0}`, `{1}`, ... are the groups and `{a}`, `{b}`, ... the same less one, as ours count from 1.
 
     Raises:
       ValueError: no rule fits a path.

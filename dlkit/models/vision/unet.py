@@ -41,11 +41,11 @@ def unet(
       widths: channels of each level; H and W are multiples of 2^(levels - 1).
       norm: a `BatchNorm` behind each convolution, which takes the place of its bias.
 
-    Parameters: 31,031,810 as it stands. Paths: `down/conv1`, `across/branch2/down/conv1`, ..., `up/conv2`, `head`.
+    Parameters: 31,030,658 as it stands. Paths: `down/conv1`, `across/branch2/down/conv1`, ..., `up/conv2`, `head`.
 
     >>> from dlkit import tree
     >>> tree.count(jax.eval_shape(unet().init, jax.random.key(0)))
-    31031810
+    31030658
 
     Raises:
       ValueError: no width.

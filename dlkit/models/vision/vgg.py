@@ -49,8 +49,8 @@ def vgg(
       channels: those of the picture.
 
     Parameters, with 1000 classes: 132,863,336 (11), 133,047,848 (13), 138,357,544 (16), 143,667,240 (19); 132,868,840
-    (11 with norms). Paths: `conv1_1` is the first convolution of the first stage, as in the paper; `linear1`, `linear2`,
-    `head`.
+    (11 with norms). Paths: `conv1_1` is the first convolution of the first stage, as in the paper; `linear1`,
+    `linear2`, `head`.
 
     >>> len(vgg_names(vgg(11))), vgg_names(vgg(11))["conv3_1"]
     (11, '/features.6')

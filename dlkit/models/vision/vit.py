@@ -97,7 +97,7 @@ def vit(
     dropout: float = 0.0,
     channels: int = 3,
 ) -> nn.Chain:
-    """A transformer over patches of a picture, by default ViT-B/16: `[B, image, image, channels]` in, `[B, classes]` out.
+    """A transformer over patches of a picture, by default ViT-B/16: `[B, image, image, channels]` to `[B, classes]`.
 
     Patches become vectors (`nn.PatchEmbed`), a class token is put in front and positions are added; `depth` pre-norm
     blocks, a norm, and an affine map of the class token. ViT-S has d=384 and 6 heads, ViT-Ti d=192 and 3 heads.
