@@ -129,6 +129,10 @@ def after(folder: Path, source: str, overrides: Sequence[str], example: Path | N
         "learning_curves.png": "",
         "confusion_matrix.png": "",
         "misclassified.png": "",
+        "reconstructions.png": "",
+        "samples.png": "",
+        "manifold.png": "",
+        "latent.png": "",
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     width = max((len(name) for name, _ in there), default=0)

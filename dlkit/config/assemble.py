@@ -55,7 +55,8 @@ class Parts:
     @property
     def eval_batch_size(self) -> int:
         """Examples at a time where nothing is learned."""
-        return self.config.train.eval_batch_size or 256
+        # A batch is filled up to its size, and a graph is one large example.
+        return self.config.train.eval_batch_size or (1 if self.config.data.name in GRAPHS else 256)
 
 
 def task_of(config: Config) -> train.Task:

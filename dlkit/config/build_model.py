@@ -25,7 +25,7 @@ def input_shape(config: Config) -> tuple[int, ...] | None:
     elif spec.name in ("mlp", "linear"):
         return _flat_shape(config)
     else:
-        wanted = spec.input
+        wanted = getattr(spec, "input", None)
     given = EXAMPLES.get(config.data.name)
     if wanted is not None and given is not None and wanted != given:
         raise ConfigError(

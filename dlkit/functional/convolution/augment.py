@@ -41,8 +41,8 @@ def random_crop(key: Array, x: Shaped[Array, "B H W C"], pad: int = 4) -> Shaped
     b, h, w, _ = x.shape
     places = jax.random.randint(key, (2, b), 0, 2 * pad + 1)
     padded = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    rows = places[0][:, None] + jnp.arange(h)
-    columns = places[1][:, None] + jnp.arange(w)
+    rows = places[0][:, None] + jnp.arange(h)[None]
+    columns = places[1][:, None] + jnp.arange(w)[None]
     return padded[jnp.arange(b)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
