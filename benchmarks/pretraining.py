@@ -2,9 +2,9 @@
 
     DLKIT_DATA=... python benchmarks/pretraining.py [labels] [unlabelled]
 
-A 784-256-256-256-10 perceptron is trained on `labels` (100) pictures, once from random weights and once from weights that
-`train.pretrain` (denoising) has made of `unlabelled` (10,000) other ones. Prints the test accuracy of each, and the mean
-difference with its 95 % interval over seeds (paired, Student's t).
+A 784-256-256-256-10 perceptron of sigmoids is trained on `labels` (100) pictures, once from random weights and once
+from weights that `train.pretrain` (denoising) has made of `unlabelled` (10,000) other ones. Prints both accuracies,
+and the mean difference with its 95 % interval over seeds (paired, Student's t).
 """
 
 import sys
@@ -40,8 +40,9 @@ def main(labels: int = 100, unlabelled: int = 10_000) -> None:
             state = train.create_state(model, optimizer, jax.random.key(seed))._replace(params=params)
             batch = min(64, labels)
             result = train.fit(
-                task, optimizer, few, epochs=20_000 // labels, batch_size=batch, seed=seed, state=state, log_every=10**6
-            )
+                task, optimizer, few, epochs=20_000 // labels, batch_size=batch, seed=seed, state=state,
+                log_every=10**6,
+            )  # fmt: skip
             row.append(train.evaluate(task, result.state.params, None, asked, batch_size=1000)["accuracy"])
         found.append(row)
         print(f"seed {seed}: random {100 * row[0]:.2f} %, pretrained {100 * row[1]:.2f} %", flush=True)

@@ -20,6 +20,10 @@ from dlkit.config.assemble import assemble
 SAMPLES = 100
 
 
+def as_grey(x: np.ndarray) -> np.ndarray:
+    return x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x
+
+
 def main(run: str) -> None:
     folder, config = locate(run)
     parts = assemble(config)
@@ -34,7 +38,7 @@ def main(run: str) -> None:
     def bound(x, key):
         return models.importance_bound(model, params, state, x, key, SAMPLES)
 
-    grey = test.x.astype(np.float32) / 255
+    grey = as_grey(test.x)
     rescaled = "rescale" in front.children()
     if rescaled:  # the bound compares with numbers in [0, 1], and the encoder would divide them again
         inner = {k: v for k, v in params["encoder"].items() if k != "rescale"}
@@ -45,10 +49,10 @@ def main(run: str) -> None:
 
     def codes(x):
         encode = jax.jit(lambda x: model.encode(params, state, x)[0])
-        return np.concatenate([np.asarray(encode(x[i : i + 500] / np.float32(255))) for i in range(0, len(x), 500)])
+        return np.concatenate([np.asarray(encode(as_grey(x[i : i + 500]))) for i in range(0, len(x), 500)])
 
     known, asked = parts.training.x, test.x
-    flat = [a.reshape(len(a), -1) / 255 for a in (known, asked)]
+    flat = [as_grey(a).reshape(len(a), -1) for a in (known, asked)]
     pca = PCA(model.latent, random_state=0).fit(flat[0])
     for name, (a, b) in {
         "codes": (codes(known), codes(asked)),
