@@ -68,7 +68,7 @@ CASES = {
 LONG = pytest.mark.skipif("DLKIT_LONG_TESTS" not in os.environ, reason="compiles for long: set DLKIT_LONG_TESTS=1")
 
 
-@pytest.mark.parametrize("name", [pytest.param(c, marks=LONG) if c == "inception_v3" else c for c in CASES])
+@pytest.mark.parametrize("name", [pytest.param(c, marks=LONG) if "inception" in c else c for c in CASES])
 def test_it_fits_a_batch(name):
     """The first update of Adam moves a leaf if and only if its gradient is not exactly 0."""
     model, fields, more, share = CASES[name]

@@ -57,7 +57,7 @@ def test_features_are_the_outputs_on_the_way():
     np.testing.assert_allclose(found["stem"], h, rtol=1e-6)
     for i, inner in enumerate(found["blocks/body/tanh1"]):  # the blocks of a stack share a path
         p = jax.tree.map(lambda a, i=i: a[i], params["blocks"]["body"]["linear1"])
-        np.testing.assert_allclose(inner, jnp.tanh(h @ p["w"] + p["b"]), rtol=1e-5)
+        np.testing.assert_allclose(inner, jnp.tanh(h @ p["w"] + p["b"][None]), rtol=1e-5)
         h = h + inner
     np.testing.assert_allclose(found["head"], NET(params, x), rtol=1e-5)
 

@@ -71,6 +71,6 @@ def test_a_layer_learns_what_an_autoencoder_of_its_input_learns():
         (models.mlp((6, 4, 2), norm="batch"), ValueError, "do not remember"),
     ],
 )
-def test_errors_say_what_is_wrong(model, error, message):
+def test_errors_say_what_is_wrong(model, error, message, unchecked):
     with pytest.raises(error, match=message):
         train.pretrain(model, {}, factors(), optim.sgd(0.1), epochs=1, batch_size=8)
