@@ -1,9 +1,31 @@
 """Recipes: functions that return layers, one family a file."""
 
 from dlkit.models.cnn import cnn
+from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
+from dlkit.models.language.decoder import Decoder, gpt, llama
+from dlkit.models.language.t5 import T5, t5
+from dlkit.models.language.whisper import AudioEncoder, whisper_encoder
 from dlkit.models.linear import linear
 from dlkit.models.mlp import mlp
 from dlkit.models.parts import ACTIVATIONS
 from dlkit.models.resnet import PadShortcut, resnet20
 
-__all__ = ["ACTIVATIONS", "PadShortcut", "cnn", "linear", "mlp", "resnet20"]
+__all__ = [
+    "ACTIVATIONS",
+    "T5",
+    "AudioEncoder",
+    "Bert",
+    "Bias",
+    "Decoder",
+    "MaskedHead",
+    "PadShortcut",
+    "bert",
+    "cnn",
+    "gpt",
+    "linear",
+    "llama",
+    "mlp",
+    "resnet20",
+    "t5",
+    "whisper_encoder",
+]

@@ -1,0 +1,25 @@
+"""Weights of other libraries: safetensors files, torch's layers, Hugging Face's models; and tokenizers."""
+
+from dlkit.io.load import load, save
+from dlkit.io.report import Report, WeightsError
+from dlkit.io.sources import Source, export_tensors, import_tensors
+from dlkit.io.tensors import TensorFileError, Tensors, open_tensors, write_tensors
+from dlkit.io.torch_layers import Place, from_torch, to_torch, torch_sources
+
+__all__ = [
+    "Place",
+    "Report",
+    "Source",
+    "TensorFileError",
+    "Tensors",
+    "WeightsError",
+    "export_tensors",
+    "from_torch",
+    "import_tensors",
+    "load",
+    "open_tensors",
+    "save",
+    "to_torch",
+    "torch_sources",
+    "write_tensors",
+]
