@@ -1,5 +1,6 @@
 """Weights of other libraries: safetensors files, torch's layers, Hugging Face's models; and tokenizers."""
 
+from dlkit.io.huggingface import from_hugging_face, hugging_face_sources, model_from_config, to_hugging_face
 from dlkit.io.load import load, save
 from dlkit.io.report import Report, WeightsError
 from dlkit.io.sources import Source, export_tensors, import_tensors
@@ -14,11 +15,15 @@ __all__ = [
     "Tensors",
     "WeightsError",
     "export_tensors",
+    "from_hugging_face",
     "from_torch",
+    "hugging_face_sources",
     "import_tensors",
     "load",
+    "model_from_config",
     "open_tensors",
     "save",
+    "to_hugging_face",
     "to_torch",
     "torch_sources",
     "write_tensors",

@@ -23,8 +23,8 @@ class Place:
     """The module that holds a layer, where it differs from torch's usual one.
 
     `part` = (i, n): the layer is the i-th of n side by side in its arrays; `layout` replaces "transpose" of a linear
-    map ("same" for the `Conv1D` of GPT-2); `weight` and `bias` are the words for the arrays. A layer that torch does not
-    have is read as it stands where it has a place: `b` and `shift` under the second word, all else under the first.
+    map ("same" for the `Conv1D` of GPT-2); `weight` and `bias` are the words for the arrays. A layer without a like in
+    torch is read as it stands where it has a place: `b` and `shift` under `bias`, all else under `weight`.
     """
 
     module: str

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+import jax  # noqa: F401  (the doctests)
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 

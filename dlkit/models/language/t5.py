@@ -22,7 +22,7 @@ class T5(nn.Layer[Any, Any]):
     those of target t + 1. With `state = init_cache(batch, length)` each call continues the target.
 
     One table of biases serves all blocks of the encoder, another those of the decoder. Without a `head` the table of
-    the tokens is the output layer, its input divided by sqrt(d).
+    the tokens is the output layer; its input is divided by sqrt(d) if `scaled`.
 
     >>> model = t5(vocab=11, d=16, heads=2, depth=2)
     >>> params = model.init(jax.random.key(0))
@@ -42,6 +42,7 @@ class T5(nn.Layer[Any, Any]):
     decoder: nn.Stack
     decoder_norm: nn.RMSNorm
     head: nn.Linear | None = None
+    scaled: bool = True
 
     def encode(
         self, params: Any, source: Array, mode: Mode = EVAL, *, source_mask: Array | None = None
@@ -65,9 +66,7 @@ class T5(nn.Layer[Any, Any]):
         source_mask: Array | None = None,
     ) -> tuple[Float[Array, "B T vocab"], Any]:
         if (source is None) == (memory is None):
-            raise ValueError(
-                "T5 wants source= [B, S], or memory= [B, S, d] that encode made of it; got both or neither"
-            )
+            raise ValueError("T5 wants source= [B, S], or memory= [B, S, d], what encode made of it")
         if memory is None:
             memory = self.encode(params, source, mode, source_mask=source_mask)  # pyright: ignore[reportArgumentType]
         h = self.tokens(params["tokens"], x)
@@ -81,8 +80,10 @@ class T5(nn.Layer[Any, Any]):
         given = {} if source_mask is None else {"memory_mask": source_mask}
         h, after = self.decoder.apply(params["decoder"], held, h, mode.at("decoder"), bias=bias, memory=memory, **given)
         h = self.decoder_norm(params["decoder_norm"], h)
+        if self.scaled:
+            h = h * jnp.asarray(self.tokens.d**-0.5, h.dtype)
         if self.head is None:
-            logits = self.tokens.attend(params["tokens"], h * jnp.asarray(self.tokens.d**-0.5, h.dtype))
+            logits = self.tokens.attend(params["tokens"], h)
         else:
             logits = self.head(params["head"], h)
         return logits, None if after is None else {"decoder": after}
@@ -101,12 +102,14 @@ def t5(
     max_distance: int = 128,
     gated: bool = False,
     tied: bool = True,
+    scaled: bool | None = None,
     eps: float = 1e-6,
     rate: float = 0.0,
 ) -> T5:
     """T5: pre-norm blocks with RMSNorm and no biases, scores that are not divided by sqrt(head_dim).
 
-    `gated` gives GEGLU (its tanh form) in place of ReLU, as T5 1.1, which also has `tied=False`. Weights start as in
+    `gated` gives GEGLU (its tanh form) in place of ReLU, as T5 1.1, which also has `tied=False`.
+    `scaled` is whether the output layer's input is divided by sqrt(d), by default where it is tied. Weights start as in
     the paper's code: with variance 1 / fan_in, queries besides divided by sqrt(head_dim).
 
     T5 small is `t5(32128, 512, 8, 6, head_dim=64, hidden=2048)`, 60,506,624 parameters:
@@ -150,4 +153,5 @@ def t5(
         nn.Stack(block(True), decoder_depth or depth),
         nn.RMSNorm(d, eps),
         None if tied else nn.Linear(d, vocab, False),
+        tied if scaled is None else scaled,
     )
