@@ -4,7 +4,7 @@ y,       state = layer.apply(params, state, x, mode)        # a layer, a block, 
 updates, state = tx.update(grads, state, params)            # an optimizer, a clip, a schedule
 """
 
-from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree
+from dlkit import data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
 from dlkit.version import __version__
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "data",
     "functional",
     "inspect",
+    "io",
     "losses",
     "metrics",
     "models",

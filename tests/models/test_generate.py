@@ -1,4 +1,4 @@
-"""Generation: the cache against the full pass, sampling rules against transformers' and closed forms, beams against all."""
+"""Generation: the cache against full passes, rules against transformers' and closed forms, beams against all there is."""
 
 import itertools
 
@@ -146,7 +146,7 @@ def test_bad_requests_are_named(key):
         models.generate(GPT, params, prompt, 2, sampler=models.Sampler())
     with pytest.raises(ValueError, match="at least one step"):
         models.generate(GPT, params, prompt, 0)
-    with pytest.raises(ValueError, match="expected 1 .. T a row"):
+    with pytest.raises(ValueError, match=r"expected 1 .. T a row"):
         models.generate(GPT, params, prompt, 2, lengths=jnp.array([4]))
     with pytest.raises(ValueError, match="top_p in"):
         models.Sampler(top_p=0.0)

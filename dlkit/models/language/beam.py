@@ -58,7 +58,7 @@ def _search(
     cache = jax.tree.map(lambda a, axis: a if axis < 0 else jnp.repeat(a, beams, axis=axis), cache, axes)
     last = jnp.repeat(logits[:, -1], beams, axis=0)
     # All beams of a prompt begin alike: only the first may be continued.
-    scores = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf) + jnp.zeros((batch, 1), jnp.float32)
+    scores = jnp.full((batch, beams), -jnp.inf, jnp.float32).at[:, 0].set(0.0)
     tokens = jnp.full((batch, beams, steps), 0 if end is None else end, jnp.int32)
     ended = jnp.zeros((batch, beams), jnp.bool_)
     count = jnp.zeros((batch, beams), jnp.int32)

@@ -21,8 +21,8 @@ class Sampler:
 
     What is not kept gets -inf. At least one token is always kept.
 
-    >>> Sampler(top_k=2).filtered(jnp.log(jnp.array([0.5, 0.3, 0.2]))).round(2)
-    Array([-0.69, -1.2 ,  -inf], dtype=float32)
+    >>> jnp.exp(Sampler(top_k=2).filtered(jnp.log(jnp.array([0.5, 0.25, 0.125])))).round(3)
+    Array([0.5 , 0.25, 0.  ], dtype=float32)
 
     Raises:
       ValueError: a negative temperature, top_k below 1, top_p outside (0, 1], min_p outside [0, 1].
