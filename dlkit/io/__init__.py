@@ -2,6 +2,7 @@
 
 from dlkit.io.huggingface import from_hugging_face, hugging_face_sources, model_from_config, to_hugging_face
 from dlkit.io.load import load, save
+from dlkit.io.names import torchvision_resnet
 from dlkit.io.report import Report, WeightsError
 from dlkit.io.sources import Source, export_tensors, import_tensors
 from dlkit.io.tensors import TensorFileError, Tensors, open_tensors, write_tensors
@@ -26,5 +27,6 @@ __all__ = [
     "to_hugging_face",
     "to_torch",
     "torch_sources",
+    "torchvision_resnet",
     "write_tensors",
 ]

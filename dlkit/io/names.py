@@ -1,10 +1,10 @@
 """Hugging Face's names of modules by ours, one table a family: what `torch_sources` takes as `modules`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dlkit.io.torch_layers import Place
 
-__all__ = ["BERT", "GPT2", "LLAMA", "T5", "T5_GATED", "T5_PLAIN", "WHISPER"]
+__all__ = ["BERT", "GPT2", "LLAMA", "T5", "T5_GATED", "T5_PLAIN", "WHISPER", "torchvision_resnet"]
 
 
 def _split(words: Mapping[str, str], below: str) -> dict[str, str | Place]:
@@ -67,3 +67,24 @@ WHISPER = {
     **_split({"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}, "blocks/attention"),
     "blocks/mlp": "", "blocks/mlp/up": "fc1", "blocks/mlp/down": "fc2",
 }  # fmt: skip
+
+
+def torchvision_resnet(depths: Sequence[int]) -> dict[str, str]:
+    """torchvision's names for a residual network, the `modules` of `from_torch`.
+
+    The network is a `Chain` of `conv`, `norm`, `stage1` .. `stage4` and `head`, each stage one of `block1`, `block2`,
+    ... (`nn.BasicBlock` or `nn.Bottleneck`); `depths` says how many, (2, 2, 2, 2) for ResNet-18.
+
+    >>> torchvision_resnet((2, 2))["stage2/block1"]
+    '0'
+    """
+    found = {"conv": "conv1", "norm": "bn1", "head": "fc"}
+    for i, depth in enumerate(depths, 1):
+        found[f"stage{i}"] = f"layer{i}"
+        for j in range(1, depth + 1):
+            block = f"stage{i}/block{j}"
+            found |= {block: str(j - 1), f"{block}/residual": "", f"{block}/residual/body": ""}
+            found |= {f"{block}/residual/body/norm{k}": f"bn{k}" for k in (1, 2, 3)}
+            shortcut = f"{block}/residual/shortcut"
+            found |= {shortcut: "downsample", f"{shortcut}/conv": "0", f"{shortcut}/norm": "1"}
+    return found

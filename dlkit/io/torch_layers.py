@@ -151,7 +151,9 @@ def _walk(layer: Any, at: _At, modules: Mapping[str, str | Place], found: dict[s
         below = _below(at.where, *(part for part in name.split("/") if not part.isdigit()))
         given = modules.get(below)
         word = given.module if isinstance(given, Place) else given
-        if word is None:
+        if name == "":  # it stands for the one it builds
+            word = ""
+        elif word is None:
             word = name.replace("/", ".")
         elif number.isdigit():
             word = f"{word}.{number}"

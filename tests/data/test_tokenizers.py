@@ -21,7 +21,7 @@ def test_round_trip(tokenizer, tmp_path):
 def test_unknown_symbols_and_ids_are_named(tmp_path):
     with pytest.raises(ValueError, match="has no 'z'"):
         data.CharTokenizer("abc").encode("abz")
-    with pytest.raises(ValueError, match="expected 0 .. 2"):
+    with pytest.raises(ValueError, match=r"expected 0 .. 2"):
         data.CharTokenizer("abc").decode([3])
     with pytest.raises(ValueError, match="a symbol twice"):
         data.CharTokenizer("aa")

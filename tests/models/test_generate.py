@@ -1,4 +1,4 @@
-"""Generation: the cache against full passes, rules against transformers' and closed forms, beams against all there is."""
+"""Generation: the cache against full passes, rules against those of transformers, beams against all sequences."""
 
 import itertools
 
@@ -72,10 +72,12 @@ RULES = {
     "min_p": (models.Sampler(min_p=0.2), lambda t: [t.MinPLogitsWarper(0.2)]),
     "all": (
         models.Sampler(1.3, 6, 0.9, 0.05),
-        lambda t: (
-            [t.TemperatureLogitsWarper(1.3), t.TopKLogitsWarper(6), t.TopPLogitsWarper(0.9)]
-            + [t.MinPLogitsWarper(0.05)]
-        ),
+        lambda t: [
+            t.TemperatureLogitsWarper(1.3),
+            t.TopKLogitsWarper(6),
+            t.TopPLogitsWarper(0.9),
+            t.MinPLogitsWarper(0.05),
+        ],
     ),
 }
 
