@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from dlkit.version import __version__
 
 if TYPE_CHECKING:
-    from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree
+    from dlkit import data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
 
 __all__ = [
     "__version__",
     "data",
     "functional",
     "inspect",
+    "io",
     "losses",
     "metrics",
     "models",
@@ -37,6 +38,8 @@ def __getattr__(name: str) -> Any:
             import dlkit.functional
         case "inspect":
             import dlkit.inspect
+        case "io":
+            import dlkit.io
         case "losses":
             import dlkit.losses
         case "metrics":
