@@ -110,6 +110,17 @@ class ReadsValues(Good):
         return grads, state
 
 
+class KeepsItsParameters(Good):
+    def init(self, params):
+        return super().init(params)._replace(seen=params)
+
+
+class GivesOneArrayTwice(Good):
+    def init(self, params):
+        state = super().init(params)
+        return state._replace(seen=(state.seen, state.seen))
+
+
 class ComparesByIdentity(Good):
     __hash__ = object.__hash__
 
@@ -149,6 +160,8 @@ def test_a_good_one_passes():
         (NormalizesByZero, "zero gradients give"),
         (DependsOnPython, "different results for equal arguments"),
         (BranchesOnTracing, "jit and eager execution differ"),
+        (KeepsItsParameters, "donated state and parameters: [^:]*: .*donate the same buffer twice"),
+        (GivesOneArrayTwice, "donated state and parameters: [^:]*: .*donate the same buffer twice"),
         (ComparesByIdentity, "not equal to its pickled copy"),
         (HoldsAFunction, "does not print as a value"),
         (HoldsAList, "does not hash"),
