@@ -36,11 +36,10 @@ def cast(of: Any, dtype: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), of)
 
 
-def trajectories(case: Case, fully: bool) -> dict[str, Any]:
+def trajectories(case: Case) -> dict[str, Any]:
     """The parameters after each step, `ours` and optax's, and the `error32` of every update in float32.
 
-    For the last, both are given the same float32 gradients and parameters, optax computing in float64. With `fully`
-    it is compiled as users do, else with XLA's quickest code generator.
+    For the last, both are given the same float32 gradients and parameters, optax computing in float64.
     """
     ours, theirs = case.ours, case.optax() if case.optax else None
     float32 = theirs is not None and case.tolerance32 is not None
@@ -80,7 +79,7 @@ def trajectories(case: Case, fully: bool) -> dict[str, Any]:
             start |= {"narrow": ours.init(narrow), "exact": theirs.init(cast(narrow, jnp.float64))}
         return jax.lax.scan(step, start, None, length=STEPS)[1]
 
-    options = compiling.AS_USERS_DO if fully or case.fully else {}
+    options = compiling.AS_USERS_DO if case.fully else {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         return jax.device_get(jax.jit(run, compiler_options=options)(cast(START, jnp.float64)))
 
@@ -160,9 +159,9 @@ def distance(ours: Any, expected: list[np.ndarray]) -> float:
     return max(float(np.max(np.abs(a - b))) for a, b in zip(got, expected, strict=True))
 
 
-def differences(case: Case, fully: bool = False) -> dict[str, float]:
+def differences(case: Case) -> dict[str, float]:
     """By library, the largest difference between the trajectories in float64; `float32`, that of the updates."""
-    ran, found = trajectories(case, fully), {}
+    ran, found = trajectories(case), {}
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(ran["ours"])), f"{case.name}: it diverges"
     if case.optax:
         found["optax"] = max(

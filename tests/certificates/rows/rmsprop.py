@@ -73,9 +73,9 @@ CASES = [
         torch_schedule=STEP,
     ),
     Case(
-        "rmsprop(0.02, eps_in_sqrt=False, bias_correction=True)",
-        optim.rmsprop(0.02, eps_in_sqrt=False, bias_correction=True),
-        lambda: optax.rmsprop(0.02, eps_in_sqrt=False, bias_correction=True),
+        "rmsprop(0.02, eps=0.01, eps_in_sqrt=False, bias_correction=True)",
+        optim.rmsprop(0.02, eps=1e-2, eps_in_sqrt=False, bias_correction=True),
+        lambda: optax.rmsprop(0.02, eps=1e-2, eps_in_sqrt=False, bias_correction=True),
     ),
     Case(
         "rmsprop(0.02, eps=0.01, centered=True, bias_correction=True)",
