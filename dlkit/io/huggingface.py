@@ -131,8 +131,8 @@ def model_from_config(config: Config) -> Any:
 def hugging_face_sources(config: Config, model: Any, given: Sequence[str] | None = None) -> dict[str, Source]:
     """Where each parameter of `model_from_config(config)` lies in the files.
 
-    `given`, the names in a file, tell whether it is of a model without a head, whose names have no prefix; without them it
-    has a head.
+    `given`, the names of a file, tell whether it is of a model without a head, whose names have no prefix; without them
+    it has a head.
     """
     family, config = _family(config)
     modules = _t5_modules(config) if config["model_type"] == "t5" else family.modules
