@@ -54,7 +54,8 @@ def test_stream_gives_the_tokens_of_generate_and_rows_end(key):
     params, prompt = GPT.init(key), jnp.array([[1, 2, 3], [4, 0, 6]], jnp.int32)
     given = {"key": key, "sampler": models.Sampler(0.9, top_k=5), "end": 2}
     whole = np.asarray(models.generate(GPT, params, prompt, 12, **given))
-    pieces = np.stack([np.asarray(t) for t in models.stream(GPT, params, prompt, 12, **given)], 1)
+    kept = list(models.stream(GPT, params, prompt, 12, **given))  # the caller's, though the cache is donated
+    pieces = np.stack([np.asarray(t) for t in kept], 1)
     assert (whole[:, : pieces.shape[1]] == pieces).all()
     assert (whole[:, pieces.shape[1] :] == 2).all()
     for row in whole:

@@ -109,7 +109,7 @@ def stream(
     for _ in range(steps - 1):
         if end is not None and bool(going.ended.all()):
             return
-        going = _next_alone(model, sampler, room, end, params, going, key)
+        going = _next_alone(model, sampler, room, end, params, going.cache, going._replace(cache=None), key)
         yield going.token
 
 
@@ -146,7 +146,13 @@ def _next(model: Any, sampler: Sampler, room: int, end: int | None, params: Any,
 
 
 _begin_alone = jax.jit(_begin, static_argnums=(0, 1, 2, 3))
-_next_alone = jax.jit(_next, static_argnums=(0, 1, 2, 3), donate_argnums=5)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=5)  # the cache alone: the tokens are the caller's
+def _next_alone(
+    model: Any, sampler: Sampler, room: int, end: int | None, params: Any, cache: Any, going: _Going, key: Any
+) -> _Going:
+    return _next(model, sampler, room, end, params, going._replace(cache=cache), key)
 
 
 def _seen(shift: Array, room: int) -> Array:
