@@ -8,8 +8,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from support import compiling
 
-os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{compiling.QUICKLY} --xla_force_host_platform_device_count=8"
+if __name__ == "__main__":  # pytest imports each file to look for doctests, and must keep its own settings
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    os.environ["XLA_FLAGS"] = compiling.devices(8)
 
 import functools
 
@@ -21,11 +22,7 @@ from optimizer_rows import RECIPES
 
 from dlkit import optim, tree
 
-jax.config.update("jax_enable_x64", True)
-assert jax.device_count() == 8
-MESH = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(AxisType.Auto, AxisType.Auto))
 PARTS = {"head": {"w": PartitionSpec("rows", "columns"), "b": PartitionSpec(("rows", "columns"))}}
-SHARDINGS = jax.tree.map(lambda part: NamedSharding(MESH, part), PARTS, is_leaf=lambda p: isinstance(p, PartitionSpec))
 _rng = np.random.default_rng(0)
 SHAPES = {"head": {"w": (4, 4), "b": (8,)}}
 PARAMS, GRADS = (jax.tree.map(_rng.standard_normal, SHAPES, is_leaf=lambda s: isinstance(s, tuple)) for _ in range(2))
@@ -48,10 +45,14 @@ def plain(leaf):
 
 
 def main(names):
+    jax.config.update("jax_enable_x64", True)
+    assert jax.device_count() == 8
+    mesh = jax.make_mesh((4, 2), ("rows", "columns"), axis_types=(AxisType.Auto, AxisType.Auto))
+    shardings = jax.tree.map(lambda p: NamedSharding(mesh, p), PARTS, is_leaf=lambda p: isinstance(p, PartitionSpec))
     for name in names:
         transform, extra = RECIPES[name][0], tuple(dict(*RECIPES[name][2:]).items())
         alone = updates(transform, extra, *jax.device_put((PARAMS, GRADS), jax.devices()[0]))
-        sharded = updates(transform, extra, *(jax.device_put(of, SHARDINGS) for of in (PARAMS, GRADS)))
+        sharded = updates(transform, extra, *(jax.device_put(of, shardings) for of in (PARAMS, GRADS)))
         one = tree.flatten(alone)
         for path, leaf in tree.flatten(sharded).items():
             # Sums are taken in another order; 1e-5, because what an optimizer keeps in float32 stays there.
