@@ -14,8 +14,8 @@ __all__ = ["Finding", "Probe", "explain"]
 class Finding:
     """A leaf whose derivatives are wrong, its worst element, and the likely cause.
 
-    `cause` is one of "sign", "factor", "missing factor", "missing term", "transposed", "reordered", "exchanged", "lost",
-    "not finite", "non-smooth", "jump", "elements", "not found"; `why` says it in words.
+    `cause` is one of "sign", "factor", "missing factor", "missing term", "transposed", "reordered", "exchanged",
+    "lost", "not finite", "non-smooth", "jump", "elements", "not found"; `why` says it in words.
     """
 
     order: int
@@ -30,8 +30,8 @@ class Finding:
     def __str__(self) -> str:
         what = {1: "first", 2: "second"}[self.order]
         return (
-            f"{self.leaf}, element {list(self.element)}: the {what} derivative by {self.mode} mode is {self.got:.6g}, by finite "
-            f"differences {self.expected:.6g}\n  likely cause: {self.cause}: {self.why}"
+            f"{self.leaf}, element {list(self.element)}: the {what} derivative by {self.mode} mode is {self.got:.6g}, "
+            f"by finite differences {self.expected:.6g}\n  likely cause: {self.cause}: {self.why}"
         )
 
 
@@ -82,8 +82,8 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
         return "not finite", "the function itself is not finite near the point: check the values that go into it"
     if not np.isfinite(got[0][bad]).all():
         return "not finite", (
-            "the function is finite but its gradient is not: 0 times infinity, as when where() hides a division, a root or "
-            "a logarithm whose own gradient still is computed: make the operand safe before it, with a where() inside"
+            "the function is finite but its gradient is not: 0 times infinity, as when where() hides a division, a "
+            "root or a logarithm whose own gradient is computed all the same: make its operand safe with a where() inside"
         )
     if found := _rough(v, bad, got):
         return found
@@ -95,12 +95,18 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
         return bool(np.all(np.abs(left - right) <= 3 * tolerance))
 
     if np.all(np.abs(a[0]) <= 1e-12 * (1 + np.abs(n[0]))):
-        return "lost", "the gradient is zero: stop_gradient, a rounding or an integer on the way, or an argument the rule forgets"
+        return (
+            "lost",
+            "the gradient is zero: stop_gradient, a rounding or an integer on the way, or an argument the rule forgets",
+        )
     if same(a, -n):
         return "sign", "every element is minus the right one"
     for j, other in probes.items():
         if j != k and other.shape == probe.shape and same(a, other.values["slope"][points]):
-            return "exchanged", f"this is the derivative with respect to {paths[j]}: the rule returns them in another order"
+            return (
+                "exchanged",
+                f"this is the derivative with respect to {paths[j]}: the rule returns them in another order",
+            )
     moved = _moved(probe, a, n, same)
     ratio = _ratio(a, n, tolerance)
     if ratio is not None:
@@ -109,7 +115,9 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
         return moved
     share = float(np.mean(wrong[: len(points)]))
     if share <= 0.5 and a.shape[1] > 2:
-        places = [tuple(int(i) for i in np.unravel_index(int(c), probe.shape)) for c in probe.chosen[np.any(wrong, axis=0)]]
+        places = [
+            tuple(int(i) for i in np.unravel_index(int(c), probe.shape)) for c in probe.chosen[np.any(wrong, axis=0)]
+        ]
         shown = ", ".join(str(list(p)) for p in places[:6]) + (", ..." if len(places) > 6 else "")
         return "elements", f"only some elements are wrong ({shown}), the others are right: an index, a boundary, a mask"
     for name, factor in (("the argument", x), ("the square of the argument", x * x), ("1 / the argument", 1 / x)):
@@ -132,8 +140,8 @@ def _rough(v: Mapping[str, Any], bad: Any, got: Any) -> tuple[str, str] | None:
         fine = "; what JAX gives lies between them, as a subgradient may" if inside.all() else ""
         i = int(np.argmax(near))
         return "non-smooth", (
-            f"the function has a kink here: its slopes are {near_down[i]:.4g} on the left and {near_up[i]:.4g} on the right"
-            f"{fine}: check it at another point"
+            f"the function has a kink here: its slopes are {near_down[i]:.4g} on the left and {near_up[i]:.4g} on the "
+            f"right{fine}: check it at another point"
         )
     return None
 
@@ -184,7 +192,7 @@ def _missing(rest: Any, x: Any, tolerance: Any) -> str:
     if (c := _ratio(rest, np.ones_like(rest), tolerance)) is not None:
         return f"what is missing is the same number everywhere, {c:.4g}: the derivative of a sum or of a mean"
     if (c := _ratio(rest, x, tolerance)) is not None:
-        return f"what is missing is {_fraction(c)} times the argument itself: the gradient of an L2 penalty, or of a square"
+        return f"what is missing is {_fraction(c)} times the argument: the gradient of an L2 penalty, or of a square"
     if (c := _ratio(rest, np.sign(x), tolerance)) is not None:
         return f"what is missing is {_fraction(c)} times its sign: the gradient of an L1 penalty"
-    return "no factor makes it right, so a term is missing or wrong: one side of a product, one path of several to the output"
+    return "no factor makes it right: one side of a product or one of several paths to the output is left out or wrong"

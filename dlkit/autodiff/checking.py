@@ -2,20 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dlkit import tree
-from dlkit.autodiff.causes import Finding, Probe, explain
+from dlkit.autodiff.causes import Finding, explain
 from dlkit.autodiff.numerical import check_real
+from dlkit.autodiff.probing import Mode, Problem, probe, slopes, total
 from dlkit.autodiff.table import Table, table
 
 __all__ = ["GradientReport", "check_grads"]
-
-Mode = Literal["forward", "reverse"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +31,6 @@ class GradientReport:
 
     def __str__(self) -> str:
         return "\n".join([str(self.errors), *(str(f) for f in self.findings)])
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """A function of its differentiable leaves alone, weighted to one number, and what it is called in messages."""
-
-    run: Callable[[Sequence[Any]], Any]
-    leaves: tuple[Any, ...]
-    paths: tuple[str, ...]
-    modes: tuple[Mode, ...]
-    order: int
 
 
 def check_grads(
@@ -75,10 +63,10 @@ def check_grads(
       seed: of the directions and weights.
       raises: raise where something is wrong. Else the report says so, in `ok` and `findings`.
 
-    The differences are central, at steps h and h/2 and extrapolated (Richardson), with h = eps^(1/4) max(1, |x|): 0.02 in
-    float32, 1e-4 in float64. Where something is wrong, the element-wise derivatives at the point and at two others near it
-    are compared with what common mistakes would give: a sign, a factor, a missing term or factor, a transposed or reordered
-    array, two leaves exchanged, a lost or infinite gradient, a kink.
+    The differences are central, at steps h and h/2 and extrapolated (Richardson), with h = eps^(1/4) max(1, |x|):
+    0.02 in float32, 1e-4 in float64. Where something is wrong, the element-wise derivatives at the point and at two
+    others near it are compared with what common mistakes would give: a sign, a factor, a missing term or factor, a
+    transposed or reordered array, two leaves exchanged, a lost or infinite gradient, a kink.
 
     `jax.test_util.check_grads` compares one random direction and says that it differs.
 
@@ -112,7 +100,7 @@ def check_grads(
     return report
 
 
-def _problem(fn: Callable[..., Any], args: tuple[Any, ...], modes: Sequence[Mode] | None, seed: int) -> _Problem:
+def _problem(fn: Callable[..., Any], args: tuple[Any, ...], modes: Sequence[Mode] | None, seed: int) -> Problem:
     flat, structure = jax.tree.flatten(args)
     flat = [jnp.asarray(a) for a in flat]
     moving = [k for k, a in enumerate(flat) if jnp.issubdtype(a.dtype, jnp.floating)]
@@ -129,21 +117,25 @@ def _problem(fn: Callable[..., Any], args: tuple[Any, ...], modes: Sequence[Mode
     leaves = tuple(flat[k] for k in moving)
     available = _modes(of, leaves)
     if "forward" in (modes or ()) and "forward" not in available:
-        raise TypeError('check_grads: the function has a custom_vjp, so it has no forward mode: take modes=("reverse",)')
+        raise TypeError(
+            'check_grads: the function has a custom_vjp, so it has no forward mode: take modes=("reverse",)'
+        )
     chosen = tuple(modes) if modes is not None else available
     run = _weighted(of, jax.eval_shape(of, leaves), seed)
-    return _Problem(run, leaves, tuple(names[k] for k in moving), chosen, 1)
+    return Problem(run, leaves, tuple(names[k] for k in moving), chosen, 1)
 
 
 def _modes(of: Callable[..., Any], leaves: tuple[Any, ...]) -> tuple[Mode, ...]:
-    """Both, unless the derivative along a direction would meet a `custom_vjp`, which only has a rule for reverse mode."""
+    """Both, unless forward mode would meet a `custom_vjp`, which has a rule for reverse mode alone."""
     program = jax.make_jaxpr(lambda x: jax.jvp(of, (x,), (x,))[1])(leaves)
     return ("reverse",) if _holds(program.jaxpr, ("custom_lin",)) else ("forward", "reverse")
 
 
 def _holds(jaxpr: Any, names: Sequence[str]) -> bool:
     for eqn in jaxpr.eqns:
-        inner = [getattr(p, "jaxpr", p) for v in eqn.params.values() for p in (v if isinstance(v, list | tuple) else (v,))]
+        inner = [
+            getattr(p, "jaxpr", p) for v in eqn.params.values() for p in (v if isinstance(v, list | tuple) else (v,))
+        ]
         if eqn.primitive.name in names or any(_holds(j, names) for j in inner if hasattr(j, "eqns")):
             return True
     return False
@@ -165,31 +157,23 @@ def _weighted(of: Callable[..., Any], shapes: Any, seed: int) -> Callable[[Seque
     return run
 
 
-def _total(parts: Sequence[Any]) -> Any:
-    wide = jnp.result_type(*(p.dtype for p in parts))
-    total = jnp.zeros((), wide)
-    for p in parts:
-        total = total + jnp.sum(p).astype(wide)
-    return total
-
-
-def _gradient_of(problem: _Problem, seed: int) -> _Problem:
+def _gradient_of(problem: Problem, seed: int) -> Problem:
     def gradient(part: Sequence[Any]) -> Any:
-        return jax.grad(lambda x: _total(problem.run(x)))(list(part))
+        return jax.grad(lambda x: total(problem.run(x)))(list(part))
 
     modes = _modes(gradient, problem.leaves) if "forward" in problem.modes else problem.modes
     run = _weighted(gradient, jax.eval_shape(gradient, problem.leaves), seed + 1)
-    return _Problem(run, problem.leaves, problem.paths, modes, 2)
+    return Problem(run, problem.leaves, problem.paths, modes, 2)
 
 
 def _compare(
-    problem: _Problem, every: bool, directions: int, rtol: float | None, most: int, seed: int
+    problem: Problem, every: bool, directions: int, rtol: float | None, most: int, seed: int
 ) -> tuple[list[tuple[str, ...]], list[Finding]]:
     count = len(problem.leaves)
     relative = [rtol if rtol is not None else _rtol(a.dtype) for a in problem.leaves]
     rows, suspects = [], set(range(count)) if every else set()
     pairs = [(k, d) for k in range(count) for d in range(directions)]
-    along = jax.jit(lambda at: _directions(problem, at, pairs, seed))(list(problem.leaves))
+    along = jax.jit(lambda at: slopes(problem, at, pairs, seed))(list(problem.leaves))
     along = jax.tree.map(np.asarray, along)
     for mode in problem.modes:
         for k in range(count):
@@ -198,14 +182,16 @@ def _compare(
             bad = not error <= allowed
             if bad:
                 suspects.add(k)
-            rows.append((str(problem.order), mode, problem.paths[k], f"{error:.1e}", f"{allowed:.1e}", "WRONG" if bad else ""))
+            rows.append(
+                (str(problem.order), mode, problem.paths[k], f"{error:.1e}", f"{allowed:.1e}", "WRONG" if bad else "")
+            )
     if not suspects:
         return rows, []
     if sum(a.size for a in problem.leaves) <= 2 * most:
         wanted = list(range(count))  # all of them, since two leaves may be exchanged
     else:
         wanted = sorted(suspects)
-    probes = {k: _probe(problem, k, relative[k], most, seed) for k in wanted}
+    probes = {k: probe(problem, k, relative[k], most, seed) for k in wanted}
     findings = [
         found
         for k in sorted(suspects)
@@ -214,7 +200,16 @@ def _compare(
     ]
     if not findings and any(row[-1] for row in rows):
         findings = [
-            Finding(problem.order, row[1], row[2], (), float("nan"), float("nan"), "not found", "the derivative along random directions is wrong, but no element that was looked at is: raise most=")
+            Finding(
+                problem.order,
+                row[1],
+                row[2],
+                (),
+                float("nan"),
+                float("nan"),
+                "not found",
+                "the derivative along random directions is wrong, but no element that was looked at is: raise most=",
+            )
             for row in rows
             if row[-1]
         ]
@@ -233,87 +228,3 @@ def _worst(found: Any, numbers: dict[str, Any], rtol: float) -> tuple[float, flo
     allowed = numbers["noise"] + rtol * np.maximum(np.abs(found), np.abs(numbers["slope"])) + numbers["truncation"]
     at = int(np.argmax(np.where(np.isfinite(errors), errors / np.maximum(allowed.astype(np.float64), 1e-300), np.inf)))
     return float(errors[at]), float(allowed[at]) if np.isfinite(allowed[at]) else 0.0
-
-
-def _directions(problem: _Problem, at: list[Any], pairs: Sequence[tuple[int, int]], seed: int) -> dict[str, Any]:
-    """For each (leaf, number of a direction): the slope by differences and by either mode."""
-    gradient = jax.grad(lambda x: _total(problem.run(x)))(at) if "reverse" in problem.modes else at
-
-    def one(item: Any) -> dict[str, Any]:
-        leaf, number = item
-        v = [jnp.where(leaf == k, _signs(a, number, seed), jnp.zeros_like(a)) for k, a in enumerate(at)]
-        out = differences(problem.run, at, v)
-        if "reverse" in problem.modes:
-            out["reverse"] = _total([g * x for g, x in zip(gradient, v, strict=True)])
-        if "forward" in problem.modes:
-            out["forward"] = _total(jax.jvp(problem.run, (at,), (v,))[1])
-        return out
-
-    leaf, number = (jnp.asarray([pair[n] for pair in pairs], jnp.uint32) for n in (0, 1))
-    return jax.lax.map(one, (leaf, number))
-
-
-def _signs(like: Any, number: Any, seed: int) -> Any:
-    """A unit vector of signs, by a hash of the positions (Steele et al., "Fast splittable random numbers", 2014)."""
-    bits = jnp.arange(like.size, dtype=jnp.uint32) + number * jnp.uint32(0x9E3779B9) + jnp.uint32(seed)
-    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
-    signs = 1 - 2 * (bits >> 31).astype(like.dtype)
-    return (signs / max(like.size, 1) ** 0.5).reshape(like.shape)
-
-
-def differences(run: Callable[[Any], Any], at: list[Any], v: list[Any]) -> dict[str, Any]:
-    """The slope of the total along `v`, its errors, and the one-sided slopes at h and h/2."""
-    eps = max(float(jnp.finfo(a.dtype).eps) for a in at)
-    largest = [jnp.max(jnp.abs(a) * (jnp.abs(x) > 0)).astype(jnp.float32) for a, x in zip(at, v, strict=True) if a.size]
-    h = jnp.asarray(eps**0.25, jnp.float32) * jnp.maximum(jnp.max(jnp.stack(largest)), jnp.float32(1))
-
-    def value(t: Any) -> Any:
-        return run([a + t.astype(a.dtype) * x for a, x in zip(at, v, strict=True)])
-
-    offsets = jnp.stack([h, h / 2, 0 * h, -h / 2, -h])
-    parts = jax.lax.map(value, offsets)
-    middle = jax.tree.map(lambda p: p[2], parts)
-    # Differences before sums: what does not change then cancels exactly.
-    wide = jnp.result_type(*(p.dtype for p in parts))
-    change = [_total([(p[i] - m) for p, m in zip(parts, middle, strict=True)]) for i in (0, 1, 3, 4)]
-    step = h.astype(wide)
-    up, near_up, near_down, down = change[0] / step, 2 * change[1] / step, -2 * change[2] / step, -change[3] / step
-    wide_slope, near_slope = (up + down) / 2, (near_up + near_down) / 2
-    slope = (4 * near_slope - wide_slope) / 3
-    size = _total([jnp.abs(m) for m in middle])
-    noise = jnp.asarray(20 * eps, wide) * size / step
-    rough = jnp.minimum(jnp.abs(wide_slope - near_slope), jnp.asarray(0.02, wide) * jnp.abs(slope))
-    return {
-        "slope": slope, "noise": noise, "truncation": rough,
-        "up": up, "down": down, "near_up": near_up, "near_down": near_down,
-    }  # fmt: skip
-
-
-def _probe(problem: _Problem, k: int, rtol: float, most: int, seed: int) -> Probe:
-    """Element by element: the derivatives of one leaf by differences and by either mode, at the point and two others."""
-    leaf = problem.leaves[k]
-    chosen = np.unique(np.linspace(0, max(leaf.size - 1, 0), min(leaf.size, most)).astype(int))
-    rng = np.random.default_rng(seed)
-    shift = [1.0 + 0.15 * rng.uniform(-1, 1, (3, *a.shape)) for a in problem.leaves]
-    for s in shift:
-        s[0] = 1.0
-
-    def one(item: Any, at: list[Any]) -> dict[str, Any]:
-        hit = (jnp.arange(leaf.size) == item).reshape(leaf.shape)
-        v = [hit.astype(a.dtype) if n == k else jnp.zeros_like(a) for n, a in enumerate(at)]
-        out = differences(problem.run, at, v)
-        if "forward" in problem.modes:
-            out["forward"] = _total(jax.jvp(problem.run, (at,), (v,))[1])
-        return out
-
-    def point(factors: list[Any]) -> dict[str, Any]:
-        at = [a * f.astype(a.dtype) for a, f in zip(problem.leaves, factors, strict=True)]
-        out = jax.lax.map(lambda i: one(i, at), jnp.asarray(chosen))
-        if "reverse" in problem.modes:
-            out["reverse"] = jnp.ravel(jax.grad(lambda x: _total(problem.run(x)))(at)[k])[jnp.asarray(chosen)]
-        out["x"] = jnp.ravel(at[k])[jnp.asarray(chosen)]
-        return out
-
-    found = jax.jit(lambda f: jax.lax.map(point, f))([jnp.asarray(s, jnp.float32) for s in shift])
-    return Probe(tuple(leaf.shape), chosen, {name: np.asarray(v, np.float64) for name, v in found.items()}, rtol)

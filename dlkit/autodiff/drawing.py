@@ -89,12 +89,12 @@ def draw_graph(
         cotangents does so where the output is not one scalar.
       constants: draw constants as leaves of their own.
       fold: so many levels of `jax.named_scope` become single operations (see `Graph.fold`); 0 shows every operation.
-      hide: globs over the names of inputs (see `dlkit.tree`) that are left out, such as "params/**": the operations that
-        use them say how many.
+      hide: globs over the names of inputs (see `dlkit.tree`) that are left out, such as "params/**": the operations
+        that use them say how many.
       options: those of `trace_graph`.
 
-    Inputs are blue boxes, constants grey and dashed, outputs yellow. Values of more than four elements are shown by their
-    norm.
+    Inputs are blue boxes, constants grey and dashed, outputs yellow. Values of more than four elements are shown by
+    their norm.
 
     >>> import jax.numpy as jnp
     >>> picture = draw_graph(lambda x1, x2: jnp.sin(x1) + x1 * x2, 2.0, 3.0, adjoints_of=True)
@@ -102,7 +102,8 @@ def draw_graph(
     True
 
     Raises:
-      ValueError: an unknown style; a glob that matches no input; derivatives of a graph of shapes; tangents or cotangents that do not fit.
+      ValueError: an unknown style; a glob that matches no input; derivatives of a graph of shapes; tangents or
+      cotangents that do not fit.
     """
     if style not in ("ops", "vars"):
         raise ValueError(f'style is {style!r}, wanted "ops" (operations as nodes) or "vars" (variables as nodes)')
@@ -110,7 +111,9 @@ def draw_graph(
     if fold:
         graph = graph.fold(fold)
     notes = _notes(graph, values, tangents_in, adjoints_of)
-    left_out = _hidden(graph, hide) | {i for i, v in enumerate(graph.variables) if v.kind == "constant" and not constants}
+    left_out = _hidden(graph, hide) | {
+        i for i, v in enumerate(graph.variables) if v.kind == "constant" and not constants
+    }
     boxes, edges, labels = (_variables if style == "vars" else _operations)(graph, notes, left_out)
     layout = arrange([box.size for box in boxes], edges)
     return Drawing(_svg(boxes, edges, labels, layout), _dot(boxes, edges, labels))
@@ -227,15 +230,15 @@ def _svg(boxes: list[_Box], edges: list[Edge], labels: list[tuple[Line, ...]], l
         f'<path d="M0,0 L8,4 L0,8 z" fill="{LINE_COLOUR}"/></marker></defs>',
         f'<rect width="{width:.0f}" height="{height:.0f}" fill="#ffffff"/>',
     ]
-    for route in layout.routes:
-        parts.append(
-            f'<path d="{_curve(route)}" fill="none" stroke="{LINE_COLOUR}" stroke-width="1.2" marker-end="url(#tip)"/>'
-        )
+    line = f'fill="none" stroke="{LINE_COLOUR}" stroke-width="1.2" marker-end="url(#tip)"'
+    parts += [f'<path d="{_curve(route)}" {line}/>' for route in layout.routes]
     for (x, y), lines in zip(layout.labels, labels, strict=True):
         if lines:
             box = _Box(lines, "", False)
             w, h = box.size[0] - PAD, box.size[1] - PAD / 2
-            parts.append(f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" fill="#ffffff"/>')
+            parts.append(
+                f'<rect x="{x - w / 2:.1f}" y="{y - h / 2:.1f}" width="{w:.1f}" height="{h:.1f}" fill="#ffffff"/>'
+            )
             parts += _text(lines, x, y)
     for (x, y), box in zip(layout.centres, boxes, strict=True):
         w, h = box.size

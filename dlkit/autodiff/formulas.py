@@ -113,7 +113,7 @@ def assignment(graph: Graph, op: Operation) -> str:
 
 
 def local_derivative(graph: Graph, op: Operation, operand: int) -> str:
-    """The derivative of the result with respect to one operand, such as `cos(x1)`, or `d y/d x` where it has no name."""
+    """The derivative of the result with respect to one operand, such as `cos(x1)`; `dy/dx` where it has no formula."""
     inputs, outputs = _names(graph, op)
     if (power := _power(op)) is not None:
         n = int(power)

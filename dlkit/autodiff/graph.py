@@ -4,7 +4,6 @@ A graph has two kinds of vertices, as the two notations of the textbooks need th
 intermediate results) and the operations between them. Either kind can be drawn as nodes and the other as edges.
 """
 
-import os.path
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -54,7 +53,8 @@ class Operation:
 class Graph:
     """What `trace_graph` returns. Operations stand in topological order.
 
-    `inputs` and `outputs` are positions in `variables`; `args` are the values of the inputs, None for a graph of shapes.
+    `inputs` and `outputs` are positions in `variables`; `args` are the values of the inputs, None for a graph of
+    shapes.
 
     >>> import jax.numpy as jnp
     >>> from dlkit.autodiff import trace_graph
@@ -113,9 +113,10 @@ class Graph:
                 runs[-1][1].append(op)
             else:
                 runs.append((scope if folds else None, [op]))
-        shared = len(os.path.commonprefix([[*scope.split("/")[:-1]] for scope, _ in runs if scope]))
+        shared = _shared([scope.split("/")[:-1] for scope, _ in runs if scope])
         folded = [
-            ops[0] if scope is None else self._merge(scope, "/".join(scope.split("/")[shared:]), ops) for scope, ops in runs
+            ops[0] if scope is None else self._merge(scope, "/".join(scope.split("/")[shared:]), ops)
+            for scope, ops in runs
         ]
         return _compact(replace(self, operations=tuple(folded)))
 
@@ -156,6 +157,12 @@ class Graph:
         if self.args is None:
             raise ValueError("this graph was traced from shapes, so it has no values: trace it with arrays")
         return jax.jit(lambda args: self.run(args))(self.args)
+
+
+def _shared(paths: Sequence[Sequence[str]]) -> int:
+    """How many leading segments all paths have in common."""
+    levels = list(zip(*paths, strict=False))
+    return next((k for k, level in enumerate(levels) if len(set(level)) > 1), len(levels))
 
 
 def _compact(graph: Graph) -> Graph:

@@ -3,9 +3,11 @@
 Sugiyama, Tagawa and Toda, "Methods for visual understanding of hierarchical system structures", 1981: layers by longest
 path, edges over several layers made of chains of points, an order in each layer by barycentres, then positions. The
 positions minimize the squared distance to the neighbours under the wanted gaps, layer by layer: an isotonic regression,
-solved exactly by pooling adjacent violators. The label of an edge is a box in a layer of its own, so it overlaps nothing.
+solved exactly by pooling adjacent violators. The label of an edge is a box in a layer of its own, so it overlaps
+nothing.
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -57,7 +59,7 @@ def arrange(sizes: Sequence[tuple[float, float]], edges: Sequence[Edge]) -> Layo
     up: list[list[int]] = [[] for _ in sizes]
     down: list[list[int]] = [[] for _ in sizes]
     for chain in chains:
-        for a, b in zip(chain, chain[1:], strict=False):
+        for a, b in itertools.pairwise(chain):
             down[a].append(b)
             up[b].append(a)
     layers = _ordered(ranks, up, down)
@@ -131,7 +133,7 @@ def _ordered(ranks: Sequence[int], up: list[list[int]], down: list[list[int]]) -
 
 def _crossings(layers: list[list[int]], down: list[list[int]]) -> int:
     total = 0
-    for upper, lower in zip(layers, layers[1:], strict=False):
+    for upper, lower in itertools.pairwise(layers):
         place = {node: i for i, node in enumerate(lower)}
         ends = [place[n] for node in upper for n in sorted(down[node], key=lambda n: place[n])]
         tree = [0] * (len(lower) + 1)  # a Fenwick tree: how many ends so far lie to the right
@@ -173,7 +175,7 @@ def _spread(
 ) -> list[float]:
     """The places nearest to `wanted` that keep the order and the gaps."""
     offset, offsets = 0.0, [0.0]
-    for a, b in zip(layer, layer[1:], strict=False):
+    for a, b in itertools.pairwise(layer):
         offset += (sizes[a][0] + sizes[b][0]) / 2 + GAP_X
         offsets.append(offset)
     blocks: list[list[float]] = []  # [weight, weighted sum, members]

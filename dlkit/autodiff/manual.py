@@ -23,8 +23,8 @@ def manual(
       check_at: arguments at which the formula is compared with finite differences right away, by `check_grads`.
       options: those of `check_grads`.
 
-    It is a `jax.custom_vjp`, so forward mode is not available. For functions with arrays as outputs write a `custom_vjp`
-    yourself and pass it to `check_grads`.
+    It is a `jax.custom_vjp`, so forward mode is not available. For functions with arrays as outputs write a
+    `custom_vjp` yourself and pass it to `check_grads`.
 
     >>> square = manual(lambda x: x * x, lambda x: 2.0 * x, check_at=(3.0,))
     >>> float(jax.grad(square)(5.0))
@@ -45,10 +45,14 @@ def manual(
     def backward(args: tuple[Any, ...], cotangent: Any) -> tuple[Any, ...]:
         found = gradient(*args)
         found = found if len(args) > 1 else (found,)
-        like, ours = (jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), t) for t in (args, found))
-        if not isinstance(found, tuple) or (different := tree.diff(like, ours)):
-            what = different if isinstance(found, tuple) else f"expected a tuple of {len(args)}, got {type(found).__name__}"
-            raise ValueError(f"manual: the gradient must be a tree like the arguments: {what}")
+        like, ours = (
+            jax.tree.map(lambda a: jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)), t) for t in (args, found)
+        )
+        different = f"expected a tuple of {len(args)}, got {type(found).__name__}"
+        if isinstance(found, tuple):
+            different = tree.diff(like, ours)
+        if different:
+            raise ValueError(f"manual: the gradient must be a tree like the arguments: {different}")
         return jax.tree.map(lambda g: (cotangent * g).astype(g.dtype), found)
 
     wrapped.defvjp(forward, backward)
@@ -61,5 +65,8 @@ def manual(
 
 def _scalar(value: Any) -> Any:
     if jnp.shape(value) != ():
-        raise ValueError(f"manual wants a scalar function, this one gives shape {list(jnp.shape(value))}: sum it, or write a custom_vjp")
+        raise ValueError(
+            f"manual wants a scalar function, this one gives shape {list(jnp.shape(value))}: "
+            "sum it, or write a custom_vjp"
+        )
     return value

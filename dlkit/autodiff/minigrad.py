@@ -1,8 +1,9 @@
 """Reverse mode in sixty lines, to be read: a tape of operations, and one walk back along it.
 
-Every operation on a `Value` appends to the tape its operands and the local derivatives at their present values. The tape
-is a topological order, so walking it backwards reaches each value after all of its uses: by then its adjoint is complete.
-`dlkit` itself differentiates with JAX; this engine is here to show that there is no magic in it, and equals it in tests.
+Every operation on a `Value` appends to the tape its operands and the local derivatives at their present values. The
+tape is a topological order, so walking it backwards reaches each value after all of its uses: by then its adjoint is
+complete. `dlkit` itself differentiates with JAX; this engine is here to show that there is no magic in it, and equals
+it in tests.
 
 >>> grad(lambda x1, x2: sin(x1) + x1 * x2)(2.0, 3.0)
 (2.5838531634528574, 2.0)
@@ -12,7 +13,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Value", "cos", "exp", "grad", "log", "maximum", "sin", "sigmoid", "tanh"]
+__all__ = ["Value", "cos", "exp", "grad", "log", "maximum", "sin", "tanh"]
 
 
 @dataclass(eq=False)
@@ -87,12 +88,6 @@ def tanh(x: Value) -> Value:
     """tanh x, with the derivative 1 - tanh^2 x."""
     y = math.tanh(x.data)
     return _record(y, (x, 1 - y * y))
-
-
-def sigmoid(x: Value) -> Value:
-    """1 / (1 + e^-x) = (1 + tanh(x/2)) / 2, which does not overflow."""
-    y = 0.5 + 0.5 * math.tanh(x.data / 2)
-    return _record(y, (x, y * (1 - y)))
 
 
 def maximum(a: Value, b: Value) -> Value:

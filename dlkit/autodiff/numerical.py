@@ -45,9 +45,7 @@ def default_step(x: Any, scheme: str) -> Any:
     return jnp.asarray(eps ** POWERS[scheme], x.dtype) * jnp.maximum(jnp.abs(x), jnp.ones_like(x))
 
 
-def finite_difference(
-    fn: Callable[[Any], Any], x: Any, *, h: float | None = None, scheme: Scheme = "central"
-) -> Any:
+def finite_difference(fn: Callable[[Any], Any], x: Any, *, h: float | None = None, scheme: Scheme = "central") -> Any:
     """The derivative of `fn` at `x` from values of `fn` alone.
 
     Args:
@@ -62,8 +60,8 @@ def finite_difference(
         functions that are analytic and written so that they take complex numbers.
 
     Returns:
-      For each leaf of the output a tree like `x`, of arrays of the output's shape followed by that of the leaf of `x`: what
-      `jax.jacobian` gives; so for a scalar function a tree like `x`, the gradient.
+      For each leaf of the output a tree like `x`, of arrays of the output's shape followed by that of the leaf of
+      `x`: what `jax.jacobian` gives; so for a scalar function a tree like `x`, the gradient.
 
     The steps are divided by as they come out in floating point, (x+h) - x, not as they were asked for.
 
@@ -99,7 +97,9 @@ def jacobian_by_steps(fn: Callable[[Any], Any], x: Any, h: Any, scheme: Scheme) 
             return _difference(lambda to: moved(k, jnp.where(hit, to, leaf)), jnp.ravel(leaf)[i], step, scheme, base)
 
         rows = jax.lax.map(column, jnp.arange(leaf.size))
-        columns.append(jax.tree.map(lambda r, leaf=leaf: jnp.moveaxis(r, 0, -1).reshape(*r.shape[1:], *leaf.shape), rows))
+        columns.append(
+            jax.tree.map(lambda r, leaf=leaf: jnp.moveaxis(r, 0, -1).reshape(*r.shape[1:], *leaf.shape), rows)
+        )
     outputs = jax.tree.structure(columns[0])
     by_output = zip(*(jax.tree.leaves(c) for c in columns), strict=True)
     return jax.tree.unflatten(outputs, [jax.tree.unflatten(structure, list(leaf)) for leaf in by_output])
@@ -167,7 +167,11 @@ def optimal_step(fn: Callable[[Any], Any], x: Any, *, scheme: Scheme = "central"
     if scheme == "complex_step":
         return COMPLEX_STEP
     x = jax.tree.map(jnp.asarray, x)
-    v = jax.tree.map(jnp.ones_like, x) if direction is None else jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), direction, x)
+    v = (
+        jax.tree.map(jnp.ones_like, x)
+        if direction is None
+        else jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), direction, x)
+    )
     order = {"forward": 2, "central": 3, "five_point": 5}[scheme]
 
     def along(t: Any) -> Any:
@@ -197,6 +201,9 @@ def _slope(fn: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def relative_errors(found: Any, exact: Any) -> float:
     """The largest difference between two trees, relative to the largest element of the exact one."""
     pairs = list(zip(jax.tree.leaves(found), jax.tree.leaves(exact), strict=True))
-    worst = max((float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))) for a, b in pairs if np.size(a)), default=0.0)
+    worst = max(
+        (float(np.max(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)))) for a, b in pairs if np.size(a)),
+        default=0.0,
+    )
     scale = max((float(np.max(np.abs(np.asarray(b, np.float64)))) for _, b in pairs if np.size(b)), default=0.0)
     return worst / scale if scale else worst

@@ -59,8 +59,8 @@ def sum_over_paths(
         shares the common parts, is used in practice.
       options: those of `trace_graph`.
 
-    Between arrays the edges are Jacobian matrices and the product is that of matrices. An operand that is used twice, as
-    in x · x, gives two edges.
+    Between arrays the edges are Jacobian matrices and the product is that of matrices. An operand that is used twice,
+    as in x · x, gives two edges.
 
     >>> import jax.numpy as jnp
     >>> print(sum_over_paths(lambda x1, x2: jnp.sin(x1) + x1 * x2, 2.0, 3.0))
@@ -118,4 +118,6 @@ def _count(graph: Graph, edges: dict[int, list[tuple[int, Any]]], start: int, en
             number[i] = sum(number.get(parent, 0) for parent, _ in edges.get(i, []))
     if number.get(end, 0) > most:
         name = [graph.variables[i].name for i in (start, end)]
-        raise ValueError(f"{number[end]:,} paths lead from {name[0]} to {name[1]}: raise most={most}, or fold the graph")
+        raise ValueError(
+            f"{number[end]:,} paths lead from {name[0]} to {name[1]}: raise most={most}, or fold the graph"
+        )

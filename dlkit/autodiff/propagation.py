@@ -30,7 +30,8 @@ def _needs_values(graph: Graph) -> tuple[Any, ...]:
 
 
 def tangents(graph: Graph, directions: Sequence[Any]) -> list[Any]:
-    """Forward mode: the derivative of each variable along `directions`, one leaf for each input; None where there is none.
+    """Forward mode: the derivative of each variable along `directions`, one leaf for each input; None where there is
+    none.
 
     Raises:
       ValueError: the leaves of `directions` do not fit the inputs, or the graph has no values.
@@ -111,7 +112,9 @@ def increments(graph: Graph, seeds: Sequence[Any]) -> list[tuple[tuple[int, int,
             for a, out in enumerate(op.outputs):
                 if out not in total or not moving:
                     continue
-                _, back = jax.vjp(lambda *xs, op=op, a=a, at=moving: _with(op, values, at, xs)[a], *_at(op, values, moving))
+                _, back = jax.vjp(
+                    lambda *xs, op=op, a=a, at=moving: _with(op, values, at, xs)[a], *_at(op, values, moving)
+                )
                 for b, added in zip(moving, back(total[out]), strict=True):
                     into = op.inputs[b]
                     total[into] = total[into] + added if into in total else added

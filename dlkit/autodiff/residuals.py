@@ -61,9 +61,9 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
       fn: any function, with `jax.checkpoint` inside or around it where wanted.
       args: trees of arrays or of `jax.ShapeDtypeStruct`s; nothing is computed.
 
-    Read off the program that JAX makes of `jax.vjp`, before XLA sees it: XLA may fuse what is made into what uses it, and
-    so keep less. Arrays that the function closes over are parts of the program, and not listed. An array that is needed
-    twice is kept, and listed, once.
+    Read off the program that JAX makes of `jax.vjp`, before XLA sees it: XLA may fuse what is made into what uses it,
+    and so keep less. Arrays that the function closes over are parts of the program, and not listed. An array that is
+    needed twice is kept, and listed, once.
 
     >>> kept = residuals(lambda x: jnp.sum(jnp.sin(x) ** 2), jax.ShapeDtypeStruct((100,), "float32"))
     >>> print(kept)
@@ -78,7 +78,11 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
       ValueError: no argument is floating point.
     """
     flat, structure = jax.tree.flatten(args)
-    moving = [k for k, leaf in enumerate(flat) if jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact)]
+    moving = [
+        k
+        for k, leaf in enumerate(flat)
+        if jnp.issubdtype(leaf.dtype if hasattr(leaf, "dtype") else jnp.result_type(leaf), jnp.inexact)
+    ]
     if not moving:
         raise ValueError("residuals: no argument is floating point, so there is nothing to differentiate by")
     names = [f"argument {i}" + (f"/{path}" if path else "") for i, a in enumerate(args) for path in tree.flatten(a)]
@@ -110,7 +114,7 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
 
 
 def _origin(eqn: Any, var: Any) -> tuple[str, str]:
-    """The operation that made a variable, looked up inside calls; and its scope, without the marks of transformations."""
+    """The operation that made a variable, looked up inside calls, and its scope without marks of transformations."""
     inner, scopes = eqn, []
     while True:
         scopes += list(_segments(str(inner.source_info.name_stack)))
@@ -133,14 +137,16 @@ def _segments(stack: str) -> Iterator[str]:
 
 
 def compare_remat(fn: Callable[..., Any], *args: Any, policy: Any = None) -> Table:
-    """What `jax.checkpoint` changes for the gradient of a scalar function: what is kept, what is computed, and the result.
+    """What `jax.checkpoint` changes for the gradient of a scalar function: what is kept, what is computed, and the
+    result.
 
     Args:
       fn: a scalar function of `args`, arrays; differentiated by the first.
       args: its arguments.
       policy: one of `jax.checkpoint_policies`, which says what is kept all the same.
 
-    FLOPs are those of the whole gradient as XLA counts them before it optimizes; the body of a loop counts once.
+    FLOPs are those of the value and the gradient as XLA counts them before it optimizes; the body of a loop counts
+    once.
 
     >>> def f(x):
     ...     for _ in range(4):
@@ -157,13 +163,13 @@ def compare_remat(fn: Callable[..., Any], *args: Any, policy: Any = None) -> Tab
     rows, found = [], []
     for name, f in (("as it is", fn), ("with remat", rematted)):
         kept = residuals(f, *args)
-        gradient = jax.jit(jax.grad(f))
+        gradient = jax.jit(jax.value_and_grad(f))
         lowered = gradient.lower(*args)
         cost = lowered.cost_analysis() or {}
         cost = cost[0] if isinstance(cost, list | tuple) else cost
-        found.append(gradient(*args))
+        found.append(gradient(*args)[1])
         rows.append((name, nbytes(kept.computed), nbytes(kept.nbytes), f"{cost.get('flops', float('nan')):,.0f}"))
     pairs = zip(*(jax.tree.leaves(g) for g in found), strict=True)
     apart = max((float(jnp.max(jnp.abs(a - b))) for a, b in pairs if jnp.size(a)), default=0.0)
     note = f"largest difference of the gradients: {apart:.1e}"
-    return table("remat", ("function", "computed and kept", "kept in all", "FLOPs of the gradient"), rows, note)
+    return table("remat", ("function", "computed and kept", "kept in all", "FLOPs of value and gradient"), rows, note)

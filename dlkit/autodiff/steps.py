@@ -34,9 +34,8 @@ def trace_values(fn: Any, *args: Any, **options: Any) -> Table:
     graph = as_graph(fn, args, **options)
     values = graph.values()
     rows = [(graph.variables[i].name, "input", brief(values[i])) for i in graph.inputs]
-    for op in graph.operations:
-        for i in op.outputs:
-            rows.append((graph.variables[i].name, assignment(graph, op), brief(values[i])))
+    steps = [(op, i) for op in graph.operations for i in op.outputs]
+    rows += [(graph.variables[i].name, assignment(graph, op), brief(values[i])) for op, i in steps]
     return table("forward propagation", ("variable", "computed as", "value"), rows)
 
 

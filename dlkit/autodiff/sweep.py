@@ -27,7 +27,7 @@ class StepSweep:
     predicted: Mapping[str, float]
 
     def best(self, scheme: str) -> float:
-        """The step with the smallest error, lucky single steps aside: of the largest error among each step and its neighbours."""
+        """The step around which the errors, the largest of each five neighbours, are smallest: luck does not count."""
         errors = np.nan_to_num(np.asarray(self.errors[scheme]), nan=np.inf, posinf=np.inf)
         padded = np.concatenate([[np.inf, np.inf], errors, [np.inf, np.inf]])
         around = np.max([padded[i : i + len(errors)] for i in range(5)], axis=0)
@@ -70,7 +70,9 @@ class StepSweep:
         tiny = 1e-17
         for scheme, errors in self.errors.items():
             colour = COLOURS[scheme]
-            axes.loglog(self.steps, np.maximum(errors, tiny), color=colour, label=scheme.replace("_", " "), linewidth=1.8)
+            axes.loglog(
+                self.steps, np.maximum(errors, tiny), color=colour, label=scheme.replace("_", " "), linewidth=1.8
+            )
             if scheme != "complex_step":
                 axes.axvline(self.predicted[scheme], color=colour, linestyle=":", linewidth=1)
         axes.set_xlabel("step h")
@@ -136,5 +138,3 @@ def exact_gradient(fn: Callable[[Any], Any], x: Any) -> Any:
     with jax.enable_x64(True):
         wide = jax.tree.map(lambda a: jnp.asarray(np.asarray(a, np.float64)), x)
         return jax.tree.map(np.asarray, jax.grad(fn)(wide))
-
-

@@ -53,7 +53,9 @@ def trace_graph(
         args, leaves = jax.tree.map(jnp.asarray, (args, leaves))
     closed, out_shape = jax.make_jaxpr(fn, return_shape=True)(*args)
     builder = _Builder(None if shapes else tuple(leaves), unroll)
-    inputs = [builder.new(name, v, "input") for name, v in zip(_input_names(fn, args), closed.jaxpr.invars, strict=True)]
+    inputs = [
+        builder.new(name, v, "input") for name, v in zip(_input_names(fn, args), closed.jaxpr.invars, strict=True)
+    ]
     builder.known.update({} if shapes else dict(zip(inputs, leaves, strict=True)))
     constants = [builder.constant(value) for value in closed.consts]
     outputs = builder.walk(closed.jaxpr, constants + inputs, "")
@@ -112,7 +114,9 @@ class _Builder:
             self.known.update(zip(op.outputs, op.run(*(self.value(j) for j in op.inputs)), strict=True))
         return self.known[i]
 
-    def add(self, name: str, inputs: Sequence[int], outs: Sequence[Any], scope: str, run: Any, params: Any) -> list[int]:
+    def add(
+        self, name: str, inputs: Sequence[int], outs: Sequence[Any], scope: str, run: Any, params: Any
+    ) -> list[int]:
         outputs = [self.new("", v, "computed") for v in outs]
         op = Operation(name, tuple(inputs), tuple(outputs), scope, run, params)
         self.operations.append(op)

@@ -1,4 +1,4 @@
-"""Formula in, formula out: a JAX function as an expression, its derivative as one, and either as a JAX function again."""
+"""Formula in, formula out: a JAX function and its derivative as expressions, and either in JAX again."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -22,8 +22,8 @@ MOST = 200  # symbols; larger arrays make formulas that nobody reads
 class Symbolic:
     """Formulas for the output of a function, and the same function in JAX.
 
-    `expression` is a SymPy expression, or a tree of arrays of them; `symbols` are those of each element of each argument,
-    in a tree like the arguments. `print` it, call it with arrays, or take `.latex()`.
+    `expression` is a SymPy expression, or a tree of arrays of them; `symbols` are those of each element of each
+    argument, in a tree like the arguments. `print` it, call it with arrays, or take `.latex()`.
     """
 
     expression: Any = field(compare=False)
@@ -32,8 +32,10 @@ class Symbolic:
     def __str__(self) -> str:
         leaves = jax.tree.leaves(self.expression)
         texts = [str(e.item() if e.ndim == 0 else e.tolist()) for e in leaves]
-        return texts[0] if len(texts) == 1 else "\n".join(
-            f"{path}: {text}" for path, text in zip(tree.flatten(self.expression), texts, strict=True)
+        return (
+            texts[0]
+            if len(texts) == 1
+            else "\n".join(f"{path}: {text}" for path, text in zip(tree.flatten(self.expression), texts, strict=True))
         )
 
     def latex(self) -> str:
@@ -58,7 +60,9 @@ class Symbolic:
         leaves, structure = jax.tree.flatten(self.expression)
         run = from_sympy([e for leaf in leaves for e in leaf.ravel().tolist()], flat)
         found = iter(run(*(x for v in values for x in jnp.ravel(v))))
-        return jax.tree.unflatten(structure, [jnp.stack([next(found) for _ in range(e.size)]).reshape(e.shape) for e in leaves])
+        return jax.tree.unflatten(
+            structure, [jnp.stack([next(found) for _ in range(e.size)]).reshape(e.shape) for e in leaves]
+        )
 
 
 def symbolic(fn: Callable[..., Any], *args: Any, simplify: bool = True) -> Symbolic:
@@ -69,8 +73,8 @@ def symbolic(fn: Callable[..., Any], *args: Any, simplify: bool = True) -> Symbo
       args: arrays, or shapes, for each argument; without any each is a number.
       simplify: let SymPy simplify the result.
 
-    A number x becomes the symbol x, an array w the symbols w_0, w_1, ..., all real. Constants become exact where they are
-    integers, simple fractions, or multiples of pi, e or a root. A function with a rule of its own (`custom_jvp`) is
+    A number x becomes the symbol x, an array w the symbols w_0, w_1, ..., all real. Constants become exact where they
+    are integers, simple fractions, or multiples of pi, e or a root. A function with a rule of its own (`custom_jvp`) is
     translated by what it computes.
 
     >>> print(symbolic(lambda x: jax.nn.sigmoid(x) * 2.0))
@@ -86,7 +90,9 @@ def symbolic(fn: Callable[..., Any], *args: Any, simplify: bool = True) -> Symbo
     return Symbolic(_simplified(thawed, simplify), symbols)
 
 
-def symbolic_grad(fn: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, simplify: bool = True) -> Symbolic:
+def symbolic_grad(
+    fn: Callable[..., Any], *args: Any, argnums: int | Sequence[int] = 0, simplify: bool = True
+) -> Symbolic:
     """The derivative of a scalar JAX function as a formula.
 
     Args:
@@ -109,7 +115,9 @@ def symbolic_grad(fn: Callable[..., Any], *args: Any, argnums: int | Sequence[in
     expression, symbols, frozen = _translate(fn, args)
     leaves = jax.tree.leaves(expression)
     if len(leaves) != 1 or leaves[0].ndim:
-        raise ValueError(f"symbolic_grad wants a scalar function, this one gives shapes {[list(e.shape) for e in leaves]}")
+        raise ValueError(
+            f"symbolic_grad wants a scalar function, this one gives shapes {[list(e.shape) for e in leaves]}"
+        )
     whole = leaves[0].item()
 
     def by(names: Any) -> Any:
@@ -142,9 +150,16 @@ def _translate(fn: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, tupl
     parameters = [p for p in inspect.signature(fn).parameters.values() if p.kind is not p.VAR_KEYWORD]
     if not args:
         args = tuple(jax.ShapeDtypeStruct((), jnp.zeros(()).dtype) for p in parameters if p.default is p.empty)
-    names = [parameters[i].name if i < len(parameters) and parameters[i].kind is not parameters[i].VAR_POSITIONAL else f"x{i + 1}" for i in range(len(args))]
+    names = [
+        parameters[i].name
+        if i < len(parameters) and parameters[i].kind is not parameters[i].VAR_POSITIONAL
+        else f"x{i + 1}"
+        for i in range(len(args))
+    ]
     if tree.count(args) > MOST:
-        raise ValueError(f"the arguments hold {tree.count(args)} numbers, and formulas are for at most {MOST}: use jax.grad")
+        raise ValueError(
+            f"the arguments hold {tree.count(args)} numbers, and formulas are for at most {MOST}: use jax.grad"
+        )
     symbols = tuple(_symbols(name, arg) for name, arg in zip(names, args, strict=True))
     closed, out = jax.make_jaxpr(fn, return_shape=True)(*args)
     translator = Translator()

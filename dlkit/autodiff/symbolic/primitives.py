@@ -102,7 +102,9 @@ MOVEMENTS: dict[str, int | None] = {
 def matmul(sp: Any, a: np.ndarray, b: np.ndarray, dimension_numbers: Any) -> np.ndarray:
     """`dot_general`: batch dimensions first, then the free ones of either side."""
     (left, right), (left_batch, right_batch) = dimension_numbers
-    free = [[k for k in range(x.ndim) if k not in (*c, *s)] for x, c, s in ((a, left, left_batch), (b, right, right_batch))]
+    free = [
+        [k for k in range(x.ndim) if k not in (*c, *s)] for x, c, s in ((a, left, left_batch), (b, right, right_batch))
+    ]
     a2, b2 = np.transpose(a, [*left_batch, *free[0], *left]), np.transpose(b, [*right_batch, *free[1], *right])
     batch = [a.shape[k] for k in left_batch]
     rows, columns = [a.shape[k] for k in free[0]], [b.shape[k] for k in free[1]]

@@ -123,7 +123,9 @@ def _check(sp: Any, e: Any) -> None:
         name = type(part).__name__
         plain = part.is_Symbol or part.is_number or part in (sp.true, sp.false) or part.is_Pow or part.is_Piecewise
         if not plain and name not in FUNCTIONS and name not in ("ExprCondPair", "exp_polar", "Tuple"):
-            raise NotImplementedError(f"no JAX function for SymPy's {name} in {part}: simplify the expression, or use jax.grad")
+            raise NotImplementedError(
+                f"no JAX function for SymPy's {name} in {part}: simplify the expression, or use jax.grad"
+            )
 
 
 def _evaluate(sp: Any, e: Any, cache: dict[Any, Any], dtype: Any) -> Any:

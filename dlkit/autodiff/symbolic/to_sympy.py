@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
@@ -31,7 +30,7 @@ def exact_number(value: Any) -> Any:
     """A SymPy number: an integer, a fraction of small terms, a multiple of pi, e; else the float as it is."""
     sp = sympy_module()
     kind = np.asarray(value).dtype
-    if kind == bool:
+    if np.issubdtype(kind, np.bool_):
         return sp.true if value else sp.false
     number = float(value)
     if not math.isfinite(number):
@@ -81,7 +80,7 @@ class Translator:
 
         def read(atom: Any) -> np.ndarray:
             if isinstance(atom, Literal):
-                return constants(np.asarray(atom.val, atom.aval.dtype))
+                return constants(np.asarray(atom.val, getattr(atom.aval, "dtype", None)))
             return env[atom]
 
         for eqn in jaxpr.eqns:
@@ -117,7 +116,7 @@ class Translator:
         if name in ("cumsum", "cumprod", "cummax", "cummin"):
             return [self.scanned(name, xs[0], params)]
         if name == "dot_general":
-            return [matmul(self.sp, *xs, params["dimension_numbers"])]
+            return [matmul(self.sp, xs[0], xs[1], params["dimension_numbers"])]
         if name == "iota":
             return [constants(_bind(eqn, []))]
         if name in MOVEMENTS:
@@ -158,12 +157,13 @@ class Translator:
         return self.sp.Piecewise(*pairs, (cases[-1], True))
 
     def convert(self, x: np.ndarray, old: Any, new: Any) -> np.ndarray:
-        if old == bool and new != bool:
+        was, now = jnp.issubdtype(old, jnp.bool_), jnp.issubdtype(new, jnp.bool_)
+        if was and not now:
             one = self.sp.Integer(1)
             return self.each(lambda b: self.select(b, one * 0, one), x)
         if jnp.issubdtype(old, jnp.floating) and jnp.issubdtype(new, jnp.integer):
             return self.each(lambda v: self.sp.sign(v) * self.sp.floor(self.sp.Abs(v)), x)
-        return x if new != bool else self.each(lambda v: self.sp.Ne(v, 0), x)
+        return x if was or not now else self.each(lambda v: self.sp.Ne(v, 0), x)
 
     def reduce(self, fn: Any, x: np.ndarray, axes: Sequence[int]) -> np.ndarray:
         kept = [a for a in range(x.ndim) if a not in axes]
@@ -174,7 +174,9 @@ class Translator:
         return out
 
     def scanned(self, name: str, x: np.ndarray, params: Any) -> np.ndarray:
-        fn = REDUCTIONS[{"cumsum": "reduce_sum", "cumprod": "reduce_prod", "cummax": "reduce_max", "cummin": "reduce_min"}[name]]
+        fn = REDUCTIONS[
+            {"cumsum": "reduce_sum", "cumprod": "reduce_prod", "cummax": "reduce_max", "cummin": "reduce_min"}[name]
+        ]
         axis, back = params["axis"], params["reverse"]
         rows = np.moveaxis(x, axis, -1)
         rows = rows[..., ::-1] if back else rows
@@ -203,10 +205,12 @@ class Translator:
         try:
             return np.vectorize(int, otypes=[np.int64])(x) if x.size else x.astype(np.int64)
         except TypeError as error:
-            raise NotImplementedError(f"{eqn.primitive.name} with indices that depend on the variables has no formula") from error
+            raise NotImplementedError(
+                f"{eqn.primitive.name} with indices that depend on the variables has no formula"
+            ) from error
 
     def cond(self, params: Any, xs: list[np.ndarray]) -> list[np.ndarray]:
-        which, branches = xs[0][()], params["branches"]
+        which, branches = xs[0].item(), params["branches"]
         if which.is_Integer:
             return self.closed(branches[min(max(int(which), 0), len(branches) - 1)], xs[1:])
         results = [self.closed(branch, xs[1:]) for branch in branches]
