@@ -8,8 +8,9 @@ from dlkit.autodiff.causes import Finding
 from dlkit.autodiff.checking import GradientReport, check_grads
 from dlkit.autodiff.cost import ModeCosts, cost_curve, mode_costs
 from dlkit.autodiff.drawing import Drawing, draw_graph
+from dlkit.autodiff.evaluation import evaluate_adjoints, evaluate_graph, evaluate_tangents
 from dlkit.autodiff.gradient_table import gradient_table
-from dlkit.autodiff.graph import Graph, Operation, Variable, evaluate_graph, toposort
+from dlkit.autodiff.graph import Graph, Operation, Variable, toposort
 from dlkit.autodiff.jacobians import Derivative, hessian, jacobian
 from dlkit.autodiff.manual import manual
 from dlkit.autodiff.numerical import evaluations, finite_difference, optimal_step
@@ -44,7 +45,9 @@ __all__ = [
     "compare_remat",
     "cost_curve",
     "draw_graph",
+    "evaluate_adjoints",
     "evaluate_graph",
+    "evaluate_tangents",
     "evaluations",
     "finite_difference",
     "five_ways",

@@ -83,7 +83,7 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
     if not np.isfinite(got[0][bad]).all():
         return "not finite", (
             "the function is finite but its gradient is not: 0 times infinity, as when where() hides a division, a "
-            "root or a logarithm whose own gradient is computed all the same: make its operand safe with a where() inside"
+            "root or a logarithm whose gradient is computed all the same: make its operand safe with a where() inside"
         )
     if found := _rough(v, bad, got):
         return found

@@ -50,6 +50,9 @@ class Drawing:
     def _repr_html_(self) -> str:
         return f'<div style="overflow-x:auto">{self.svg}</div>'
 
+    def _repr_svg_(self) -> str:
+        return self.svg
+
     def save(self, path: str | Path) -> Path:
         """Write `.svg`, `.dot` or `.html`, by the ending of `path`.
 
@@ -93,8 +96,8 @@ def draw_graph(
         that use them say how many.
       options: those of `trace_graph`.
 
-    Inputs are blue boxes, constants grey and dashed, outputs yellow. Values of more than four elements are shown by
-    their norm.
+    Inputs are blue boxes, constants grey and dashed, outputs yellow. Arrays of more than six elements, or of several
+    axes, are shown by their norm.
 
     >>> import jax.numpy as jnp
     >>> picture = draw_graph(lambda x1, x2: jnp.sin(x1) + x1 * x2, 2.0, 3.0, adjoints_of=True)

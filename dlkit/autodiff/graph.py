@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 
-__all__ = ["Graph", "Operation", "Variable", "evaluate_graph", "toposort"]
+__all__ = ["Graph", "Operation", "Variable", "toposort"]
 
 Kind = Literal["input", "constant", "computed"]
 
@@ -186,23 +185,6 @@ def _compact(graph: Graph) -> Graph:
         inputs=move(graph.inputs),
         outputs=move(graph.outputs),
     )
-
-
-def evaluate_graph(graph: Graph) -> dict[str, Any]:
-    """Forward propagation: the value of every variable by its name, in topological order.
-
-    >>> import jax.numpy as jnp
-    >>> from dlkit.autodiff import trace_graph
-    >>> values = evaluate_graph(trace_graph(lambda x: jnp.exp(2.0 * x), 0.0))
-    >>> {name: float(value) for name, value in values.items()}
-    {'x': 0.0, 'w1': 0.0, 'y': 1.0}
-
-    Raises:
-      ValueError: the graph was traced from shapes.
-    """
-    values = graph.values()
-    order = [*graph.inputs, *(i for op in graph.operations for i in op.outputs)]
-    return {graph.variables[i].name: jnp.asarray(values[i]) for i in order}
 
 
 def toposort(graph: Graph | Mapping[Any, Sequence[Any]]) -> list[Any]:

@@ -25,36 +25,36 @@ class Value:
     parents: tuple[tuple["Value", float], ...] = ()
     adjoint: float = 0.0
 
-    def __add__(self, other: "Value | float") -> "Value":
+    def __add__(self, other: "Value | float | int") -> "Value":
         other = _lift(other, self.tape)
         return _record(self.data + other.data, (self, 1.0), (other, 1.0))
 
-    def __mul__(self, other: "Value | float") -> "Value":
+    def __mul__(self, other: "Value | float | int") -> "Value":
         other = _lift(other, self.tape)
         return _record(self.data * other.data, (self, other.data), (other, self.data))
 
-    def __pow__(self, power: float) -> "Value":
+    def __pow__(self, power: float | int) -> "Value":
         return _record(self.data**power, (self, power * self.data ** (power - 1)))
 
     def __neg__(self) -> "Value":
         return self * -1.0
 
-    def __sub__(self, other: "Value | float") -> "Value":
+    def __sub__(self, other: "Value | float | int") -> "Value":
         return self + -_lift(other, self.tape)
 
-    def __truediv__(self, other: "Value | float") -> "Value":
+    def __truediv__(self, other: "Value | float | int") -> "Value":
         return self * _lift(other, self.tape) ** -1.0
 
-    def __rsub__(self, other: float) -> "Value":
+    def __rsub__(self, other: float | int) -> "Value":
         return -self + other
 
-    def __rtruediv__(self, other: float) -> "Value":
+    def __rtruediv__(self, other: float | int) -> "Value":
         return self**-1.0 * other
 
     __radd__, __rmul__ = __add__, __mul__
 
 
-def _lift(x: Value | float, tape: list[Value]) -> Value:
+def _lift(x: Value | float | int, tape: list[Value]) -> Value:
     return x if isinstance(x, Value) else Value(float(x), tape)
 
 
