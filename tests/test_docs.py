@@ -18,7 +18,19 @@ from dlkit.config.schema import Train
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-PACKAGES = ["functional", "nn", "optim", "losses", "metrics", "data", "models", "train", "inspect", "testing", "autodiff"]
+PACKAGES = [
+    "functional",
+    "nn",
+    "optim",
+    "losses",
+    "metrics",
+    "data",
+    "models",
+    "train",
+    "inspect",
+    "testing",
+    "autodiff",
+]
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:

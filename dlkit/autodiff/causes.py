@@ -110,7 +110,10 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
     moved = _moved(probe, a, n, same)
     ratio = _ratio(a, n, tolerance)
     if ratio is not None:
-        return "factor", f"every element is {_fraction(ratio)} times the right one{_hint(ratio, probe.shape)}"
+        return (
+            "factor",
+            f"every element is {_fraction(ratio, probe.rtol)} times the right one{_hint(ratio, probe.shape)}",
+        )
     if moved:
         return moved
     share = float(np.mean(wrong[: len(points)]))
@@ -122,9 +125,9 @@ def _cause(mode: str, k: int, paths: Sequence[str], probes: Mapping[int, Probe],
         return "elements", f"only some elements are wrong ({shown}), the others are right: an index, a boundary, a mask"
     for name, factor in (("the argument", x), ("the square of the argument", x * x), ("1 / the argument", 1 / x)):
         if np.isfinite(factor).all() and (c := _ratio(n, a * factor, tolerance)) is not None:
-            times = "" if abs(c - 1) < 1e-2 else f"{_fraction(c)} times "
+            times = "" if abs(c - 1) < 1e-2 else f"{_fraction(c, probe.rtol)} times "
             return "missing factor", f"a factor of the chain rule is missing: {times}{name}"
-    return "missing term", _missing(n - a, x, tolerance)
+    return "missing term", _missing(n - a, x, tolerance, probe.rtol)
 
 
 def _rough(v: Mapping[str, Any], bad: Any, got: Any) -> tuple[str, str] | None:
@@ -156,9 +159,10 @@ def _ratio(a: Any, n: Any, tolerance: Any) -> float | None:
     return c if bool(np.all(close)) and abs(c) > 1e-6 and float(np.sum(a * a)) > 0 else None
 
 
-def _fraction(c: float) -> str:
+def _fraction(c: float, rtol: float) -> str:
+    """A simple fraction where it is one within the accuracy of the differences."""
     near = Fraction(c).limit_denominator(64)
-    return str(near) if near and abs(float(near) / c - 1) < 5e-3 else f"{c:.4g}"
+    return str(near) if near and abs(float(near) / c - 1) < 3 * rtol else f"{c:.6g}"
 
 
 def _hint(c: float, shape: tuple[int, ...]) -> str:
@@ -188,11 +192,13 @@ def _moved(probe: Probe, a: Any, n: Any, same: Any) -> tuple[str, str] | None:
     return None
 
 
-def _missing(rest: Any, x: Any, tolerance: Any) -> str:
+def _missing(rest: Any, x: Any, tolerance: Any, rtol: float) -> str:
     if (c := _ratio(rest, np.ones_like(rest), tolerance)) is not None:
         return f"what is missing is the same number everywhere, {c:.4g}: the derivative of a sum or of a mean"
     if (c := _ratio(rest, x, tolerance)) is not None:
-        return f"what is missing is {_fraction(c)} times the argument: the gradient of an L2 penalty, or of a square"
+        return (
+            f"what is missing is {_fraction(c, rtol)} times the argument: the gradient of an L2 penalty, or of a square"
+        )
     if (c := _ratio(rest, np.sign(x), tolerance)) is not None:
-        return f"what is missing is {_fraction(c)} times its sign: the gradient of an L1 penalty"
+        return f"what is missing is {_fraction(c, rtol)} times its sign: the gradient of an L1 penalty"
     return "no factor makes it right: one side of a product or one of several paths to the output is left out or wrong"

@@ -53,7 +53,7 @@ def manual(
             different = tree.diff(like, ours)
         if different:
             raise ValueError(f"manual: the gradient must be a tree like the arguments: {different}")
-        return jax.tree.map(lambda g: (cotangent * g).astype(g.dtype), found)
+        return jax.tree.map(lambda a, g: (cotangent * g).astype(jnp.result_type(a)), args, found)
 
     wrapped.defvjp(forward, backward)
     if check_at is not None:

@@ -89,12 +89,16 @@ def jacobian_by_steps(fn: Callable[[Any], Any], x: Any, h: Any, scheme: Scheme) 
         steps = jnp.full_like(leaf, h) if h is not None else default_step(leaf, scheme)
 
         def moved(k: int, leaf: Any) -> Any:
-            return fn(jax.tree.unflatten(structure, [*leaves[:k], leaf, *leaves[k + 1 :]]))
+            around = [a.astype(leaf.dtype) if jnp.iscomplexobj(leaf) else a for a in leaves]
+            return fn(jax.tree.unflatten(structure, [*around[:k], leaf, *around[k + 1 :]]))
 
         def column(i: Any, k: int = k, leaf: Any = leaf, steps: Any = steps) -> Any:
             hit = (jnp.arange(leaf.size) == i).reshape(leaf.shape)
-            step = jnp.ravel(steps)[i]
-            return _difference(lambda to: moved(k, jnp.where(hit, to, leaf)), jnp.ravel(leaf)[i], step, scheme, base)
+
+            def line(to: Any) -> Any:
+                return moved(k, jnp.where(hit, to, leaf.astype(to.dtype)))
+
+            return _difference(line, jnp.ravel(leaf)[i], jnp.ravel(steps)[i], scheme, base)
 
         rows = jax.lax.map(column, jnp.arange(leaf.size))
         columns.append(
@@ -108,7 +112,8 @@ def jacobian_by_steps(fn: Callable[[Any], Any], x: Any, h: Any, scheme: Scheme) 
 def _difference(line: Callable[[Any], Any], x: Any, step: Any, scheme: Scheme, base: Any) -> Any:
     """The derivative of `line` at the number `x`."""
     if scheme == "complex_step":
-        return jax.tree.map(lambda y: _imaginary(y) / step, line(jax.lax.complex(x, step)))
+        with jax.numpy_dtype_promotion("standard"):  # complex numbers meet the real ones that the function holds
+            return jax.tree.map(lambda y: _imaginary(y) / step, line(jax.lax.complex(x, step)))
     offsets, weights, divisor = STENCILS[scheme]
     # An optimization barrier keeps the compiler from simplifying (x + h) - x to h.
     up = jax.lax.optimization_barrier(x + step)

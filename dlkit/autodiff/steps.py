@@ -20,13 +20,13 @@ def trace_values(fn: Any, *args: Any, **options: Any) -> Table:
     >>> import jax.numpy as jnp
     >>> print(trace_values(lambda x1, x2: jnp.sin(x1) + x1 * x2, 2.0, 3.0))
     forward propagation
-    variable  computed as      value
-    -----------------------------------
-    x1        input            2
-    x2        input            3
-    w1        w1 = sin(x1)     0.909297
-    w2        w2 = x1 · x2     6
-    y         y = w1 + w2      6.9093
+    variable  computed as   value
+    --------------------------------
+    x1        input         2
+    x2        input         3
+    w1        w1 = sin(x1)  0.909297
+    w2        w2 = x1 · x2  6
+    y         y = w1 + w2   6.9093
 
     Raises:
       ValueError: the graph was traced from shapes.

@@ -91,7 +91,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], not
     return Table(tuple(columns), tuple(tuple(row) for row in rows), title, note)
 
 
-def nbytes(count: float) -> str:
+def nbytes(count: float | int) -> str:
     """Bytes with a unit."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":

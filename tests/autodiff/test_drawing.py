@@ -42,7 +42,7 @@ def drawings():
     for style in ("vars", "ops"):
         yield autodiff.draw_graph(two_inputs, 2.0, 3.0, style=style, adjoints_of=True, tangents_in=(1.0, 0.0))
         yield autodiff.draw_graph(block, style=style, fold=2)
-        yield autodiff.draw_graph(block, style=style)
+    yield autodiff.draw_graph(block)
 
 
 def test_nothing_overlaps_and_every_label_fits():
@@ -60,8 +60,10 @@ def test_nothing_overlaps_and_every_label_fits():
                 assert bx <= left
                 assert right <= bx + bw
             if not inside:  # a label of an edge: it covers no box
-                assert not [b for b in boxes if b[0] < right and left < b[0] + b[2] and b[1] < y and y - 9 < b[1] + b[3]]
-                assert 0 <= left
+                assert not [
+                    b for b in boxes if b[0] < right and left < b[0] + b[2] and b[1] < y and y - 9 < b[1] + b[3]
+                ]
+                assert left >= 0
                 assert right <= width
 
 

@@ -83,11 +83,11 @@ def test_steps_fit_the_dtype():
 
 
 def test_what_is_wrong_is_said(unchecked):
-    with pytest.raises(TypeError, match="the argument is int32, wanted floating point: pass 2.0 in place of 2"):
+    with pytest.raises(TypeError, match=r"the argument is int32, wanted floating point: pass 2\.0 in place of 2"):
         autodiff.finite_difference(jnp.sin, jnp.asarray(2))
     with pytest.raises(ValueError, match="scheme is 'backward', wanted one of forward"):
         autodiff.finite_difference(jnp.sin, 2.0, scheme="backward")
-    with pytest.raises(ValueError, match="the step is -1.0, wanted a positive number"):
+    with pytest.raises(ValueError, match=r"the step is -1\.0, wanted a positive number"):
         autodiff.finite_difference(jnp.sin, 2.0, h=-1.0)
     with pytest.raises(TypeError, match="not analytic as written"):
         autodiff.finite_difference(jnp.abs, 2.0, scheme="complex_step")

@@ -26,7 +26,9 @@ def test_five_x1_plus_sin_of_x2_plus_pi():
     found = autodiff.evaluate_adjoints(graph)
     assert float(found["x1"]) == 5
     np.testing.assert_allclose(found["x2"], 0.4161468365, atol=1e-10)
-    assert str(autodiff.symbolic_grad(lambda x1, x2: 5 * x1 + jnp.sin(x2 + jnp.pi), argnums=(0, 1))) == "0: 5\n1: -cos(x2)"
+    assert (
+        str(autodiff.symbolic_grad(lambda x1, x2: 5 * x1 + jnp.sin(x2 + jnp.pi), argnums=(0, 1))) == "0: 5\n1: -cos(x2)"
+    )
     text = str(autodiff.trace_adjoints(graph))
     assert "dz3/dz1 += dz3/dz3 dz3/dz1" in text
     assert "dz1/dx1 = 5" in text
@@ -53,7 +55,9 @@ def test_x1_x2_plus_sin_x1_step_by_step():
     paths = autodiff.sum_over_paths(graph)
     assert [str(p) for p in paths.paths] == ["x1 -> w1 -> w3", "x1 -> w2 -> w3"]
     np.testing.assert_allclose(paths.total, 3 + np.cos(2), atol=1e-15)
-    np.testing.assert_allclose(autodiff.minigrad.grad(lambda a, b: autodiff.minigrad.sin(a) + a * b)(2.0, 3.0), [3 + np.cos(2), 2])
+    np.testing.assert_allclose(
+        autodiff.minigrad.grad(lambda a, b: autodiff.minigrad.sin(a) + a * b)(2.0, 3.0), [3 + np.cos(2), 2]
+    )
 
 
 def test_cos_of_sin_x_squared_plus_3_x_squared():

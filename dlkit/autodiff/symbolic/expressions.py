@@ -77,8 +77,8 @@ def symbolic(fn: Callable[..., Any], *args: Any, simplify: bool = True) -> Symbo
     are integers, simple fractions, or multiples of pi, e or a root. A function with a rule of its own (`custom_jvp`) is
     translated by what it computes.
 
-    >>> print(symbolic(lambda x: jax.nn.sigmoid(x) * 2.0))
-    2/(1 + exp(-x))
+    >>> print(symbolic(lambda x: jnp.sin(x) ** 2 + jnp.cos(x) ** 2 + x / 2))
+    x/2 + 1
 
     Raises:
       ImportError: SymPy is missing.
