@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from dlkit.version import __version__
 
 if TYPE_CHECKING:
-    from dlkit import data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
+    from dlkit import autodiff, data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
 
 __all__ = [
     "__version__",
+    "autodiff",
     "data",
     "functional",
     "inspect",
@@ -32,6 +33,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Loads a subpackage when it is first used (PEP 562)."""
     match name:
+        case "autodiff":
+            import dlkit.autodiff
         case "data":
             import dlkit.data
         case "functional":
