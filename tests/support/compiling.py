@@ -12,7 +12,7 @@ HAS_EMITTERS = metadata.version("jaxlib").startswith("0.10.")  # a flag that XLA
 
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if HAS_EMITTERS:
-    QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
 
 AS_USERS_DO: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 AS_USERS_DO |= {"xla_cpu_use_fusion_emitters": True} if HAS_EMITTERS else {}
