@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from dlkit.version import __version__
 
 if TYPE_CHECKING:
-    from dlkit import data, functional, inspect, losses, metrics, models, nn, optim, testing, train, tree
+    from dlkit import autodiff, data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
 
 __all__ = [
     "__version__",
+    "autodiff",
     "data",
     "functional",
     "inspect",
+    "io",
     "losses",
     "metrics",
     "models",
@@ -31,12 +33,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Loads a subpackage when it is first used (PEP 562)."""
     match name:
+        case "autodiff":
+            import dlkit.autodiff
         case "data":
             import dlkit.data
         case "functional":
             import dlkit.functional
         case "inspect":
             import dlkit.inspect
+        case "io":
+            import dlkit.io
         case "losses":
             import dlkit.losses
         case "metrics":

@@ -41,10 +41,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is loaded by now stays; tracing makes many short-lived objects, few of them in cycles."""
+    """What is loaded by now stays, so a collection need not look at it."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
+    gc.set_threshold(2_000, 10, 10)  # no rarer: compiled programs are held by cycles, and each takes memory maps
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

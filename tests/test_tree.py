@@ -6,6 +6,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
+from support import compiling
 
 from dlkit import tree
 from dlkit.nn import EVAL, Mode, training
@@ -155,7 +156,7 @@ for other in (all_, same, jnp.zeros(4), np.zeros(4, np.float32), jax.eval_shape(
     assert tree.diff(all_, other) == "", other
 jax.jit(lambda x: print(tree.diff(x, rows)))(all_)  # a traced value has no place
 """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": compiling.devices(2), "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env={**os.environ, **flags})
 
 

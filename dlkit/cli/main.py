@@ -16,6 +16,7 @@ ABOUT = """Train, evaluate and look at neural networks described by a TOML file.
   dlkit train configs/digits_cnn.toml train.epochs=3     with one value changed
   dlkit eval runs/digits_cnn                             accuracy on the test set
   dlkit predict runs/digits_cnn picture.png              probabilities for a picture
+  dlkit generate gpt2/ --prompt "Once"                   text from a language model
 
 Exit codes: 0 done, 1 failed, 2 wrong input or config, 130 and 143 stopped by Ctrl-C and SIGTERM (saved, resumable)."""
 
@@ -52,12 +53,21 @@ def _dispatch(args: list[str]) -> int:
         return _say('the command line needs more packages: pip install -e ".[train]"', FAILED)
     from dlkit.cli.doctor import Doctor
     from dlkit.cli.evaluate import Eval
+    from dlkit.cli.generate import Generate
     from dlkit.cli.plot import Plot
     from dlkit.cli.predict import Predict
     from dlkit.cli.summarize import Summary
     from dlkit.cli.train import Train
 
-    commands = {"train": Train, "eval": Eval, "predict": Predict, "summary": Summary, "plot": Plot, "doctor": Doctor}
+    commands = {
+        "train": Train,
+        "eval": Eval,
+        "predict": Predict,
+        "generate": Generate,
+        "summary": Summary,
+        "plot": Plot,
+        "doctor": Doctor,
+    }
     if not args:
         args = ["--help"]
     chosen = tyro.extras.subcommand_cli_from_dict(

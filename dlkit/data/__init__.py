@@ -10,18 +10,24 @@ from dlkit.data.loader import Loader
 from dlkit.data.mnist import mnist
 from dlkit.data.prefetch import prefetch
 from dlkit.data.split import kfold, split
+from dlkit.data.tokenizers import BPETokenizer, ByteTokenizer, CharTokenizer, Tokenizer, load_tokenizer
 
 __all__ = [
     "Arrays",
+    "BPETokenizer",
+    "ByteTokenizer",
+    "CharTokenizer",
     "ChecksumError",
     "DownloadError",
     "IdxError",
     "Loader",
+    "Tokenizer",
     "cifar10",
     "cora",
     "digits",
     "karate_club",
     "kfold",
+    "load_tokenizer",
     "mnist",
     "prefetch",
     "read_idx",

@@ -3,6 +3,13 @@
 from dlkit.models.autoencoder import autoencoder, conv_autoencoder, vae
 from dlkit.models.cnn import cnn
 from dlkit.models.graph import NodeOutputs, gat, gcn, graph_sage
+from dlkit.models.language.beam import beam_search
+from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
+from dlkit.models.language.decoder import Decoder, gpt, llama
+from dlkit.models.language.generate import generate, stream
+from dlkit.models.language.sampling import GREEDY, Sampler
+from dlkit.models.language.t5 import T5, t5
+from dlkit.models.language.whisper import AudioEncoder, whisper_encoder
 from dlkit.models.linear import linear
 from dlkit.models.mlp import mlp
 from dlkit.models.parts import ACTIVATIONS
@@ -24,18 +31,28 @@ from dlkit.models.vision.vit import ClassToken, First, ImagePositions, vit, vit_
 
 __all__ = [
     "ACTIVATIONS",
+    "GREEDY",
+    "T5",
     "VAE",
+    "AudioEncoder",
     "AuxHeads",
+    "Bert",
+    "Bias",
     "Branches",
     "ClassToken",
+    "Decoder",
     "First",
     "ImagePositions",
+    "MaskedHead",
     "NodeOutputs",
     "PadShortcut",
+    "Sampler",
     "VAEOutputs",
     "alexnet",
     "alexnet_names",
     "autoencoder",
+    "beam_search",
+    "bert",
     "cnn",
     "conv_autoencoder",
     "convnext",
@@ -46,6 +63,8 @@ __all__ = [
     "features",
     "gat",
     "gcn",
+    "generate",
+    "gpt",
     "graph_sage",
     "importance_bound",
     "inception_v1",
@@ -54,17 +73,21 @@ __all__ = [
     "inception_v3_names",
     "linear",
     "list",
+    "llama",
     "mlp",
     "mobilenet_v2",
     "mobilenet_v2_names",
     "resnet",
     "resnet20",
     "resnet_names",
+    "stream",
+    "t5",
     "unet",
     "vae",
     "vgg",
     "vgg_names",
     "vit",
     "vit_names",
+    "whisper_encoder",
     "with_head",
 ]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from dlkit import tree
 from dlkit.nn import EVAL, Layer, Mode, training
 
-__all__ = ["Case", "assert_close", "is_float", "scalar"]
+__all__ = ["Case", "assert_close", "is_float", "program", "scalar"]
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Case:
 
     @cached_property
     def params(self) -> Any:
-        return self.layer.init(jax.random.key(1))
+        return jax.jit(self.layer.init)(jax.random.key(1))
 
     @cached_property
     def state(self) -> Any:
@@ -44,11 +44,12 @@ class Case:
     def ways(self) -> dict[str, Mode]:
         """The modes that make different programs: one of the two where training computes what evaluation does."""
 
-        def program(mode: Mode) -> str:
-            traced = jax.make_jaxpr(lambda params, state, x: self.run(params, state, x, mode))
-            return re.sub(r" at 0x[0-9a-f]+", "", str(traced(self.params, self.state, self.x)))
+        def traced(mode: Mode) -> Any:
+            return jax.make_jaxpr(lambda params, state, x: self.run(params, state, x, mode))(
+                self.params, self.state, self.x
+            )
 
-        same = program(self.modes["evaluation"]) == program(self.modes["training"])
+        same = program(traced(self.modes["evaluation"])) == program(traced(self.modes["training"]))
         return {"evaluation": self.modes["evaluation"]} if same else self.modes
 
     @cached_property
@@ -68,8 +69,26 @@ class Case:
 
     @cached_property
     def gradients(self) -> tuple[Any, list[Any]]:
-        """The gradient in training, by the parameters and by the floating-point leaves of x."""
-        return jax.jit(jax.grad(self.loss, (0, 1)))(self.params, self.floats)
+        """The gradient in training under `jax.checkpoint`, by the parameters and by the floating-point leaves of x."""
+        return jax.jit(jax.grad(jax.checkpoint(self.loss), (0, 1)))(self.params, self.floats)
+
+    @cached_property
+    def direction(self) -> Any:
+        """A random direction in (params, x), float64."""
+        rng = np.random.default_rng(0)
+        return jax.tree.map(lambda a: rng.standard_normal(np.shape(a)), (self.params, self.x))
+
+    @cached_property
+    def slopes(self) -> dict[str, tuple[float, float, float]]:
+        """By mode, in float64: `scalar`, its derivative along `direction`, and the same by central differences."""
+        with jax.enable_x64(True):
+            x, inputs = jax.tree.map(_wide, (self.x, dict(self.inputs)))
+            held = replace(self, x=x, inputs=inputs)
+            held.__dict__["params"] = jax.tree.map(_wide, self.params)
+            held.__dict__["state"] = jax.tree.map(_wide, self.state)
+            return {
+                name: _slope(held, mode, jax.tree.map(jnp.asarray, self.direction)) for name, mode in self.ways.items()
+            }
 
     @property
     def floats(self) -> list[Any]:
@@ -103,6 +122,11 @@ class Case:
         return jax.tree.map(lambda a: fn(a) if is_float(a) or not self.differentiable else a, self.x)
 
 
+def program(traced: Any) -> str:
+    """What a jaxpr says, without addresses of Python's objects."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(traced))
+
+
 def is_float(a: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(a), jnp.inexact)
 
@@ -113,6 +137,23 @@ def assert_close(got: Any, want: Any, what: str, tolerance: float = 1e-5) -> Non
         bound = tolerance * max(1.0, float(np.max(np.abs(b), initial=0.0)))
         worst = float(np.max(np.abs(a - b), initial=0.0))
         assert worst <= bound, f"{what}: {path or 'the output'} differs by {worst:.3g} (tolerance {bound:.1g})"
+
+
+def _wide(a: Any) -> Any:
+    a = np.asarray(a)
+    return jnp.asarray(a, jnp.float64 if jnp.issubdtype(a.dtype, jnp.inexact) else a.dtype)
+
+
+def _slope(case: Case, mode: Mode, direction: Any, h: float = 1e-6) -> tuple[float, float, float]:
+    fn = scalar(case, mode)
+
+    def along(t: Any) -> Any:
+        moved = jax.tree.map(lambda a, d: a + t * d if is_float(a) else a, (case.params, case.x), direction)
+        return fn(*moved)
+
+    both = jax.jit(jax.value_and_grad(along))
+    value, exact = map(float, both(0.0))
+    return value, exact, float(both(h)[0] - both(-h)[0]) / (2 * h)
 
 
 def scalar(case: Case, mode: Mode) -> Callable[[Any, Any], Any]:

@@ -75,7 +75,7 @@ def no_key_twice(case: Case) -> None:
         assert bits not in seen, f"the draws {seen[bits]!r} and {name!r} use one key: descend with mode.at(child name)"
         seen[bits] = name
     with jax.debug_key_reuse(True):
-        case.layer.init(jax.random.key(1))
+        jax.jit(case.layer.init)(jax.random.key(1))
         if len(case.ways) > 1:
             jax.jit(lambda mode: case.run(case.params, case.state, case.x, mode))(case.modes["training"])
 

@@ -6,7 +6,7 @@
 
 import contextlib
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,18 +27,19 @@ def check_transform(transform: Any, params: Any = None, **extra: Any) -> None:
       the updates have the structure and shapes of the gradients and are at least as wide, in float32, in bfloat16, with
       bfloat16 gradients of float32 parameters, and in float64; no dtype or rank is promoted implicitly;
     - jit gives what eager execution gives, from one trace for several calls and for equal definitions;
-    - it works under `vmap` and `lax.scan`, with the results of a loop;
+    - it works under `vmap` inside of `lax.scan`, with the results of a loop, and with its state and the parameters
+      donated (`init` gives no array twice, and none that it was given);
     - calls with equal arguments give equal results, and arguments are left as they were (values are compared in
       float64);
     - zero gradients give finite updates and a finite state;
-    - a None in the place of a parameter is left alone.
+    - a None in the place of a parameter is left alone, and a parameter may be a scalar.
 
     Everything runs under `jax.numpy_dtype_promotion("strict")` and `jax.numpy_rank_promotion("raise")`.
 
     Args:
       transform: a transform; an optimizer is one.
       params: parameters to try it on, float32. By default a small dict with the leaf names of dlkit's layers; the
-        check with a None is made on these alone.
+        check with a None and a scalar is made on these alone.
       extra: what `update` is given beside: `value=` (the loss) for `momo`, `obj_fn=` for `sophia`. Hashable, and a
         function must be one that pickles, and work in every dtype.
 
@@ -57,7 +58,7 @@ def check_transform(transform: Any, params: Any = None, **extra: Any) -> None:
         with jax.enable_x64(True):
             _check_values(name, transform, _cast(params, jnp.float64), _cast(grads, jnp.float64))
         if default:
-            _check_none(name, transform, params, grads[0])
+            _check_places(name, transform, params, grads[0])
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,10 @@ def _check_same_places(problem: str, expected: Any, got: Any) -> None:
 
 
 def _shapes(of: Any) -> Any:
-    return jax.eval_shape(lambda: of) if not jax.tree.leaves(of) else jax.eval_shape(lambda x: x, of)
+    avals = jax.tree.map(jax.typeof, of)
+    return jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, weak_type=getattr(a, "weak_type", False)), avals
+    )
 
 
 def _assert_same(problem: str, expected: Any, got: Any) -> None:
@@ -180,15 +184,26 @@ def _check_values(name: str, transform: Any, params: Any, grads: list[Any]) -> N
 
 
 class _Compiled:
-    """`update`, compiled once for all that is asked of it."""
+    """`update`, compiled once for all that is asked of it; state and parameters are donated."""
 
     def __init__(self) -> None:
         self.traces = 0
-        self.update = jax.jit(self._update, static_argnums=0)
+        self.jitted = jax.jit(self._update, static_argnums=0, donate_argnums=(2, 3))
 
     def _update(self, tx: Any, g: Any, s: Any, p: Any) -> Any:
         self.traces += 1
         return tx.update(g, s, p)
+
+    def updates(self, definitions: Sequence[Any], grads: Any, params: Any) -> tuple[list[Any], Any]:
+        """What every update gives, and the last state: `init` gets the very arrays that are donated after it."""
+        kept = jax.tree.map(np.array, params)
+        fresh = jax.tree.map(jnp.array, kept)
+        state, results = definitions[0].init(fresh), []
+        for definition, g in zip(definitions, grads, strict=True):
+            updates, state = self.jitted(definition, g, state, fresh)
+            results.append(updates)
+            fresh = jax.tree.map(jnp.array, kept)
+        return results, state
 
 
 def _check_pure(name: str, transform: Any, params: Any, grads: Any, compiled: _Compiled) -> None:
@@ -199,51 +214,56 @@ def _check_pure(name: str, transform: Any, params: Any, grads: Any, compiled: _C
     second = transform.update(grads, state, params)
     _assert_equal(f"{name}.update gives different results for equal arguments", first, second, exact=True)
     _assert_equal(f"{name}.update changes its arguments", before, _plain((params, grads, state)), exact=True)
-    with _raised(name, "init or update raises under jit, scan or vmap"):
-        jitted = compiled.update(transform, grads, state, params)
-    _assert_equal(f"{name}.update: jit and eager execution differ", first, jitted)
+    with _raised(name, "init or update raises under jit, with donated state and parameters"):
+        (jitted,), after = compiled.updates([transform], [grads], params)
+    _assert_equal(f"{name}.update: jit and eager execution differ", first, (jitted, after))
 
 
 def _check_zero(name: str, transform: Any, params: Any, compiled: _Compiled) -> None:
-    state, zeros = transform.init(params), jax.tree.map(jnp.zeros_like, params)
-    _, state = compiled.update(transform, zeros, state, params)
-    updates, state = compiled.update(transform, zeros, state, params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    (_, updates), state = compiled.updates([transform] * 2, [zeros] * 2, params)
     for path, leaf in tree.flatten(_plain({"updates": updates, "state": state})).items():
-        assert bool(jnp.all(jnp.isfinite(leaf))), f"{name}: zero gradients give {leaf} at {path}"
+        assert bool(np.all(np.isfinite(np.asarray(leaf)))), f"{name}: zero gradients give {leaf} at {path}"
 
 
-def _check_none(name: str, transform: Any, params: Any, grads: Any) -> None:
+def _check_places(name: str, transform: Any, params: Any, grads: Any) -> None:
+    """A None is left alone, and a scalar is a parameter."""
     # jax.tree functions pass over None, so code that goes through them needs nothing for this.
-    p, g = ({**of, "head": {**of["head"], "b": None}} for of in (params, grads))
-    with _raised(name, "init or update raises where a parameter is None"):
+    p, g = (
+        {**of, "head": {**of["head"], "b": None}, "block": {**of["block"], "b": of["block"]["b"][0]}}
+        for of in (params, grads)
+    )
+    with _raised(name, "init or update raises where a parameter is None or a scalar"):
         state = jax.eval_shape(transform.init, p)
         updates, after = jax.eval_shape(transform.update, g, state, p)
-    _check_same_places(f"{name}: a None among the parameters is not left alone", (g, state), (updates, after))
+    _check_same_places(
+        f"{name}: a None or a scalar among the parameters is not left alone", (g, state), (updates, after)
+    )
 
 
 def _check_transformations(name: str, transform: Any, params: Any, grads: list[Any], compiled: _Compiled) -> None:
     copy = pickle.loads(pickle.dumps(transform))  # noqa: S301
-    start = state = transform.init(params)
-    results = []
-    for definition, g in zip((transform, transform, copy), grads, strict=True):
-        updates, state = compiled.update(definition, g, state, params)
-        results.append(updates)
+    definitions = [transform, transform, copy]
+    looped = [compiled.updates(definitions, grads, params)]
     traces = compiled.traces
     assert traces == 1, f"{name}.update was traced {traces} times in 3 calls, one of them with an equal definition"
+    looped.append(compiled.updates(definitions, grads[::-1], jax.tree.map(lambda p: 2 * p, params)))
 
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
-    last, scanned = jax.lax.scan(lambda s, g: transform.update(g, s, params)[::-1], start, stacked)
-    looped = jax.tree.map(lambda *leaves: jnp.stack(leaves), *results)
-    _assert_equal(f"{name}: lax.scan and a loop differ", (looped, state), (scanned, last))
+    @jax.jit
+    def together(params: Any, grads: Any) -> Any:
+        update = jax.vmap(transform.update)
+        return jax.lax.scan(lambda s, g: update(g, s, params)[::-1], jax.vmap(transform.init)(params), grads)
 
-    many = jax.tree.map(lambda p: jnp.stack([p, 2 * p]), params)
-    mapped = jax.jit(jax.vmap(lambda g, p: transform.update(g, transform.init(p), p)))
-    both = mapped(jax.tree.map(lambda g: g[:2], stacked), many)
-    for i in range(2):
-        p = jax.tree.map(lambda leaf, i=i: leaf[i], many)
-        alone = compiled.update(transform, grads[i], transform.init(p), p)
-        member = jax.tree.map(lambda leaf, i=i: leaf[i], both)
-        _assert_equal(f"{name}: vmap and a loop differ", alone, member)
+    both = jax.tree.map(lambda p: np.stack([p, 2 * p]), params)
+    steps = [_stack(pair) for pair in zip(grads, grads[::-1], strict=True)]
+    states, updates = jax.device_get(together(both, _stack(steps)))
+    for i, (results, state) in enumerate(looped):
+        member = jax.tree.map(lambda u, i=i: u[:, i], updates), jax.tree.map(lambda s, i=i: s[i], states)
+        _assert_equal(f"{name}: vmap inside of lax.scan and a loop differ", (_stack(results), state), member)
+
+
+def _stack(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
 def _assert_equal(problem: str, expected: Any, got: Any, exact: bool = False) -> None:

@@ -26,6 +26,8 @@ class Case:
     torch_schedule: tuple[str, Mapping[str, Any]] | None = None  # the class in torch.optim.lr_scheduler
     value: bool = False  # whether `update` is given value=, grad= and value_fn= of the loss
     functions: bool = False  # whether it is given obj_fn= and grad_fn= in the place of grad= and value_fn=
+    # Where it matters that a * b + c is rounded once: to a velocity in float32, to the step that a search takes.
+    fully: bool = False
     family: str = ""  # the file it stands in, which names the file of its golden numbers
     tolerance: float = 1e-12  # of a trajectory in float64, absolute; the parameters are about 1
     # Of an update in float32, relative to the largest one; more only with a reason. None: it is not compared here.

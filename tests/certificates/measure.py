@@ -17,6 +17,9 @@ STEPS = 50
 SOME = (0, 1, 2, 9, 19, 29, 39, 49)  # the steps whose parameters are stored
 
 
+gradient = jax.jit(jax.grad(loss))  # traced once for all cases
+
+
 def arguments(tx: Any, params: Any, grads: Any, case: Case) -> dict[str, Any]:
     """What an optimizer with a line search, or a step size of Polyak's, wants to know beside the gradient."""
     known: dict[str, Any] = {}
@@ -39,11 +42,11 @@ def trajectories(case: Case) -> dict[str, Any]:
     For the last, both are given the same float32 gradients and parameters, optax computing in float64.
     """
     ours, theirs = case.ours, case.optax() if case.optax else None
-    wide = cast(START, jnp.float64)
+    float32 = theirs is not None and case.tolerance32 is not None
 
     def close(carry: Any, tx: Any) -> Any:
         params, state = carry
-        grads = jax.grad(loss)(params)
+        grads = gradient(params)
         updates, state = tx.update(grads, state, params, **arguments(tx, params, grads, case))
         return jax.tree.map(jnp.add, params, updates), state
 
@@ -52,8 +55,10 @@ def trajectories(case: Case) -> dict[str, Any]:
         seen = {"ours": after["ours"][0]}
         if theirs is not None:
             after["optax"] = close(carry["optax"], theirs)
+            seen["optax"] = after["optax"][0]
+        if theirs is not None and float32:
             params = cast(carry["ours"][0], jnp.float32)
-            grads = jax.grad(loss)(params)
+            grads = gradient(params)
             extra = arguments(ours, params, grads, case)
             narrow, after["narrow"] = ours.update(grads, carry["narrow"], params, **extra)
             params, grads = cast((params, grads), jnp.float64)
@@ -62,19 +67,21 @@ def trajectories(case: Case) -> dict[str, Any]:
             errors = jax.tree.map(lambda a, b: jnp.max(jnp.abs(a - b)), cast(narrow, jnp.float64), exact)
             sizes = jax.tree.map(lambda b: jnp.max(jnp.abs(b)), exact)
             largest = [jnp.max(jnp.stack(jax.tree.leaves(of))) for of in (errors, sizes)]
-            seen |= {"optax": after["optax"][0], "error32": largest[0] / (largest[1] + 1e-30)}
+            seen["error32"] = largest[0] / (largest[1] + 1e-30)
         return after, seen
 
-    start = {"ours": (wide, ours.init(wide))}
-    if theirs is not None:
-        start |= {"optax": (wide, theirs.init(wide)), "narrow": ours.init(cast(START, jnp.float32))}
-        start["exact"] = theirs.init(cast(cast(START, jnp.float32), jnp.float64))
-    # Rounded once or twice, a sign or a line search may take another step.
-    run = jax.jit(
-        lambda start: jax.lax.scan(step, start, None, length=STEPS)[1], compiler_options=compiling.AS_USERS_DO
-    )
+    def run(wide: Any) -> Any:
+        start = {"ours": (wide, ours.init(wide))}
+        if theirs is not None:
+            start["optax"] = (wide, theirs.init(wide))
+        if theirs is not None and float32:
+            narrow = cast(wide, jnp.float32)
+            start |= {"narrow": ours.init(narrow), "exact": theirs.init(cast(narrow, jnp.float64))}
+        return jax.lax.scan(step, start, None, length=STEPS)[1]
+
+    options = compiling.AS_USERS_DO if case.fully else {}
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        return jax.device_get(run(start))
+        return jax.device_get(jax.jit(run, compiler_options=options)(cast(START, jnp.float64)))
 
 
 def others(library: str, case: Case) -> dict[str, np.ndarray]:
@@ -86,10 +93,10 @@ def others(library: str, case: Case) -> dict[str, np.ndarray]:
 
 def _others(make: Any, case: Case) -> dict[str, np.ndarray]:
     leaves, structure = jax.tree.flatten(START)
-    gradient = jax.jit(lambda leaves: jax.tree.leaves(jax.grad(loss)(jax.tree.unflatten(structure, leaves))))
     step, seen = make(leaves, case), []
     for t in range(STEPS):
-        leaves = [leaf.copy() for leaf in step([np.array(g) for g in gradient([jnp.asarray(a) for a in leaves])])]
+        grads = gradient(cast(jax.tree.unflatten(structure, leaves), jnp.float64))
+        leaves = [leaf.copy() for leaf in step([np.array(g) for g in jax.tree.leaves(grads)])]
         if t in SOME:
             seen.append(leaves)
     return {str(i): np.stack(column) for i, column in enumerate(zip(*seen, strict=True))}
@@ -135,10 +142,13 @@ def _keras(leaves: list[np.ndarray], case: Case) -> Any:
         optimizer = getattr(keras.optimizers, case.keras[0])(**given)
         optimizer.build(variables)
 
+    apply, kept = jax.jit(optimizer.stateless_apply), [v.value for v in optimizer.variables]
+
     def step(grads: list[np.ndarray]) -> list[np.ndarray]:
+        nonlocal leaves, kept
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            optimizer.apply([jnp.asarray(g) for g in grads], variables)
-            return [np.array(v.value) for v in variables]
+            leaves, kept = apply(kept, [jnp.asarray(g) for g in grads], [jnp.asarray(leaf) for leaf in leaves])
+        return [np.array(leaf) for leaf in leaves]
 
     return step
 
@@ -158,7 +168,8 @@ def differences(case: Case) -> dict[str, float]:
             float(np.max(np.abs(a - b)))
             for a, b in zip(*(jax.tree.leaves(ran[name]) for name in ("ours", "optax")), strict=True)
         )
-        found["float32"] = float(np.max(ran["error32"]))
+        if "error32" in ran:
+            found["float32"] = float(np.max(ran["error32"]))
     for library in ("torch", "keras"):
         if getattr(case, library):
             stored = others(library, case)

@@ -77,6 +77,18 @@ ARGUMENTS |= {
     "optim.ScaleByNaturalGradient": ("gaussian",), "optim.ScaleByZoomLinesearch": (5,), "optim.Cautious": WRAPPED,
     "optim.CmaEs": (0.5,),
 }  # fmt: skip
+
+
+def parts(definition):
+    return {field.name: getattr(definition, field.name) for field in dataclasses.fields(definition) if field.init}
+
+
+ARGUMENTS |= {
+    "models.Decoder": parts(models.llama(5, 4, 2, 1)), "models.Bert": parts(models.bert(5, 4, 4, 2, 1)),
+    "models.T5": parts(models.t5(5, 4, 2, 1)), "models.AudioEncoder": parts(models.whisper_encoder(3, 4, 4, 2, 1)),
+    "models.Bias": (4,),
+    "models.MaskedHead": (nn.Linear(4, 4), nn.Gelu(), nn.LayerNorm(4), models.Bias(5)),
+}  # fmt: skip
 FUNCTIONS = {  # that hold a function have no form as data
     "optim.Stateless": (jnp.sign,), "optim.StatelessWithTreeMap": (jnp.sign,), "optim.Snapshot": ("norm", jnp.sign),
     "optim.Monitor": ((("norm", jnp.sign),),), "optim.MeasureWithEma": (jnp.sign, 0.9), "optim.Project": (jnp.sign,),

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from support import compiling
 
 from dlkit.data import Arrays, Loader, prefetch
 
@@ -183,7 +184,7 @@ for plain, moved in zip(loader.epoch(0), prefetch(loader.epoch(0), sharding), st
     assert len(shards) == 4 and all(shard.data.shape == (2,) for shard in shards)
     assert all(np.array_equal(np.asarray(moved[key]), plain[key]) for key in plain)
 """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": compiling.devices(4), "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60, env={**os.environ, **flags})
 
 

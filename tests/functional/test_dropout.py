@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import compiling
 
 from dlkit import functional as F
 
@@ -107,5 +108,5 @@ def test_the_mask_is_the_same_however_it_is_sharded():
             got = jax.jit(lambda k, x: dropout(k, x, 0.3), out_shardings=there)(key, jax.device_put(x, there))
             np.testing.assert_array_equal(got, want)
     """
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "XLA_FLAGS": compiling.devices(8), "JAX_PLATFORMS": "cpu"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=environment, check=True, timeout=120)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import compiling
 
 from dlkit import losses, metrics
 
@@ -116,7 +117,7 @@ def test_equal_to_a_numpy_loop():
 
 def test_eight_devices_give_the_value_of_one():
     here = str(Path(__file__).parent)
-    env = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": f"{ROOT}:{here}"}
+    env = {**os.environ, "XLA_FLAGS": compiling.devices(8), "PYTHONPATH": f"{ROOT}:{ROOT}/tests:{here}"}
     run = subprocess.run([sys.executable, "-c", EIGHT], env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     got = json.loads(run.stdout)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import compiling
 from support.reference import reference
 
 from dlkit import tree
@@ -223,7 +224,7 @@ print(*np.asarray(state["mean"]), *np.asarray(state["var"]), *np.asarray(y)[::5,
 def test_statistics_are_those_of_the_whole_batch_on_8_devices():
     outputs = []
     for n in (1, 8):
-        env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={n}", "JAX_PLATFORMS": "cpu"}
+        env = {**os.environ, "XLA_FLAGS": compiling.devices(n), "JAX_PLATFORMS": "cpu"}
         run = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
         outputs.append(np.array(run.stdout.split(), np.float32))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support import compiling
 
 from dlkit import functional, tree
 from dlkit.nn import (
@@ -411,7 +412,7 @@ print(jax.device_count(), digest.hexdigest(), hashlib.sha256((np.asarray(y) == 0
 def test_masks_and_weights_are_the_same_on_1_and_on_8_devices():
     outputs = []
     for n in (1, 8):
-        env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={n}", "JAX_PLATFORMS": "cpu"}
+        env = {**os.environ, "XLA_FLAGS": compiling.devices(n), "JAX_PLATFORMS": "cpu"}
         run = subprocess.run([sys.executable, "-c", DEVICES], env=env, capture_output=True, text=True, check=True)
         outputs.append(run.stdout.split())
     assert [o[0] for o in outputs] == ["1", "8"]

@@ -125,3 +125,19 @@ def test_l2_of_a_recipe_adds_half_the_gradient_of_the_penalty_l2():
     updates, _ = tx.update(jax.tree.map(jnp.zeros_like, params), tx.init(params), params)
     np.testing.assert_allclose(-updates["w"], 0.5 * params["w"], rtol=1e-6)
     np.testing.assert_allclose(jax.grad(losses.l2(0.5))(params)["w"], -2 * updates["w"], rtol=1e-6)
+
+
+def test_first_moment_dtype():
+    """mu is rounded to bfloat16 where it is stored, and nowhere else (optax also rounds b1 * mu)."""
+    grads = np.random.default_rng(0).standard_normal((20, 5)).astype(np.float32)
+    tx = optim.scale_by_adam(mu_dtype="bfloat16")
+    state, mu, nu = tx.init(grads[0]), np.zeros(5), np.zeros(5)
+    for t, g in enumerate(grads, 1):
+        updates, state = tx.update(g, state)
+        mu, nu = 0.9 * mu + 0.1 * g, 0.999 * nu + 0.001 * g.astype(float) ** 2
+        np.testing.assert_allclose(updates, mu / (1 - 0.9**t) / (np.sqrt(nu / (1 - 0.999**t)) + 1e-8), rtol=1e-5)
+        assert state.mu.dtype == jnp.bfloat16
+        assert state.nu.dtype == np.float32
+        # Near a boundary the float32 and float64 sums could round to different sides; for these numbers they do not.
+        mu = mu.astype(jnp.bfloat16).astype(float)
+        np.testing.assert_array_equal(state.mu.astype(np.float32), mu)

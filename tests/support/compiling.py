@@ -2,7 +2,7 @@
 
 Most of the time of the tests is XLA compiling small programs, and its quickest code generator takes a sixth of it.
 It rounds a * b + c twice where the full one fuses it. What users run is compiled in full by the command line, the
-notebooks, the benchmarks, and every test in a process of its own.
+notebooks, the benchmarks, and the tests of the commands.
 """
 
 from importlib import metadata
@@ -12,7 +12,12 @@ HAS_EMITTERS = metadata.version("jaxlib").startswith("0.10.")  # a flag that XLA
 
 QUICKLY = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if HAS_EMITTERS:
-    QUICKLY += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
 
 AS_USERS_DO: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 AS_USERS_DO |= {"xla_cpu_use_fusion_emitters": True} if HAS_EMITTERS else {}
+
+
+def devices(n: int) -> str:
+    """XLA_FLAGS of a process with n simulated devices."""
+    return f"{QUICKLY} --xla_force_host_platform_device_count={n}"

@@ -1,4 +1,4 @@
-"""A small problem whose gradient is written out, so that every library can be given the same numbers.
+"""A small problem whose gradient is written out, so that a formula in numpy can be given the same numbers.
 
 The loss is curvature (p - target)^2 / 2 - 0.3 cos(2 p): stiff in some coordinates and not convex.
 """
@@ -36,28 +36,3 @@ def trajectory(tx: Any, steps: int = STEPS, dtype: Any = np.float64, apply: Any 
         lambda start: jax.lax.scan(step, start, None, length=steps)[1], compiler_options=compiling.AS_USERS_DO
     )
     return jax.device_get(run((params, tx.init(params))))
-
-
-def torch_trajectory(make: Any, schedule: Any = None, steps: int = STEPS) -> dict[str, np.ndarray]:
-    """The parameters after some of the updates of the torch optimizer that `make(parameters)` builds, in float64."""
-    import torch
-
-    params = {name: torch.nn.Parameter(torch.tensor(p)) for name, p in START.items()}
-    optimizer = make(params.values())
-    scheduler = schedule and schedule(optimizer)
-    seen = {name: [] for name in params}
-    for _ in range(steps):
-        for name, p in params.items():
-            a, c = torch.tensor(CURVATURE[name]), torch.tensor(TARGET[name])
-            p.grad = a * (p.detach() - c) + 0.6 * torch.sin(2 * p.detach())
-        optimizer.step()
-        if scheduler:
-            scheduler.step()
-        for name, p in params.items():
-            seen[name].append(p.detach().numpy().copy())
-    return some({name: np.stack(values) for name, values in seen.items()})
-
-
-def some(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The steps 1, 2, 3, 10, 20, 30, 40 and 50 (as far as there are so many): enough, and small on disk."""
-    return {name: values[[i for i in (0, 1, 2, 9, 19, 29, 39, 49) if i < len(values)]] for name, values in of.items()}

@@ -110,6 +110,21 @@ class ReadsValues(Good):
         return grads, state
 
 
+class KeepsItsParameters(Good):
+    def init(self, params):
+        return super().init(params)._replace(seen=params)
+
+    def update(self, grads, state, params=None):
+        moved = jax.tree.map(lambda g, p, start: g + (p - start).astype(g.dtype), grads, params, state.seen)
+        return moved, state
+
+
+class GivesOneArrayTwice(Good):
+    def init(self, params):
+        state = super().init(params)
+        return state._replace(seen=(state.seen, state.seen))
+
+
 class ComparesByIdentity(Good):
     __hash__ = object.__hash__
 
@@ -143,12 +158,14 @@ def test_a_good_one_passes():
         (PromotesTheDtype, r"raises .bfloat16 parameters, bfloat16 gradients.: TypePromotionError"),
         (PromotesTheRank, r"raises .float32 parameters, float32 gradients.: [\s\S]*rank"),
         (UpdatesLoseALeaf, "another structure or shape than the gradients"),
-        (TurnsNoneIntoZero, r"a None among the parameters is not left alone:\n.*head/b"),
-        (FailsAtNone, "raises where a parameter is None: TypeError"),
+        (TurnsNoneIntoZero, r"a None or a scalar among the parameters is not left alone:\n.*head/b"),
+        (FailsAtNone, "raises where a parameter is None or a scalar: TypeError"),
         (ReadsValues, "raises .float32 parameters, float32 gradients.: ConcretizationTypeError"),
         (NormalizesByZero, "zero gradients give"),
         (DependsOnPython, "different results for equal arguments"),
         (BranchesOnTracing, "jit and eager execution differ"),
+        (KeepsItsParameters, "donated state and parameters: [^:]*: .*donate the same buffer twice"),
+        (GivesOneArrayTwice, "donated state and parameters: [^:]*: .*donate the same buffer twice"),
         (ComparesByIdentity, "not equal to its pickled copy"),
         (HoldsAFunction, "does not print as a value"),
         (HoldsAList, "does not hash"),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
+from support import compiling
 from support import training as problem
 
 from dlkit import data, losses, metrics, nn, train
@@ -64,7 +65,7 @@ def test_exact_for_any_batch_size_and_devices(devices):
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     env = os.environ | cache | {"PYTHONPATH": str(root.parent), "JAX_PLATFORMS": "cpu"}
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    env["XLA_FLAGS"] = compiling.devices(devices)
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(root), str(devices), json.dumps(sizes)],
         env=env, capture_output=True, text=True, timeout=120, check=False,

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from sklearn.metrics import roc_auc_score
+from support import compiling
 from support import training as problem
 
 from dlkit import data, losses, metrics, nn, optim, train
@@ -385,7 +386,7 @@ def test_eight_devices_train_like_one(tmp_path):
     env = os.environ | {
         "PYTHONPATH": str(root.parent),
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": compiling.devices(8),
         "JAX_COMPILATION_CACHE_DIR": str(root.parent / ".cache" / "jax"),
     }
     run = subprocess.run(

@@ -38,7 +38,8 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
     `heads` heads of `head_dim` features (`d / heads` by default); `kv_heads` keys and values, each shared by
     `heads / kv_heads` queries (grouped-query attention). `position` is `Rope()`, `Alibi(heads)`, `RelativeBias(heads)`
     or None. `qk_norm` normalizes queries and keys of each head (RMS) before the rotation. In training, weights are
-    dropped with probability `rate`, drawn from `mode.rng("dropout")`.
+    dropped with probability `rate`, drawn from `mode.rng("dropout")`. `scale` multiplies the scores, by default
+    `1 / sqrt(head_dim)`; T5 has 1.
 
     Parameters: `q/w` `[d, heads head_dim]`, `k/w` and `v/w` `[d or d_memory, kv_heads head_dim]`, `out/w` `[heads
     head_dim, d]`, their `b` unless `bias=False`, `q_norm/scale` and `k_norm/scale` `[head_dim]` with `qk_norm`, those
@@ -86,6 +87,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
     out_init: Initializer = lecun_normal()
     b_init: Initializer = Zeros()
     replaced: tuple[tuple[str, Layer], ...] = ()  # layers in place of the parts, by name: `nn.lora`
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.heads < 1 or (self.head_dim is None and self.d % self.heads):
@@ -179,6 +181,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
             causal=self.causal,
             window=self.window,
             offset=offset,
+            scale=self.scale,
             rate=self.rate,
             key=mode.rng("dropout") if self.rate > 0 else None,
             implementation=self.implementation,

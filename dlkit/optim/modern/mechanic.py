@@ -80,10 +80,10 @@ class Mechanic(Transform[MechanicState]):
 
     def init(self, params: Any) -> MechanicState:
         x0, dtype = copied("mechanize", params), wide_dtype(params)
-        zeros = jnp.zeros(self.num_betas, dtype)
+        r, m, v = (jnp.zeros(self.num_betas, dtype) for _ in range(3))
         first = jnp.broadcast_to(as_dtype(self.s_init, dtype), (self.num_betas,))
         base = self.base_optimizer.init(params)
-        return MechanicState(base, jnp.zeros((), jnp.int32), zeros, zeros, zeros, first, x0)
+        return MechanicState(base, jnp.zeros((), jnp.int32), r, m, v, first, x0)
 
     def update(self, grads: Any, state: MechanicState, params: Any = None, **extra: Any) -> tuple[Any, MechanicState]:
         need_params("mechanize", params)

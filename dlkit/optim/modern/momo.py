@@ -92,9 +92,9 @@ class Momo(Transform[MomoState]):
 
     def init(self, params: Any) -> MomoState:
         dtype = wide_dtype(params)
-        zero = jnp.zeros((), dtype)
+        barf, gamma = (jnp.zeros((), dtype) for _ in range(2))
         lower = as_dtype(self.lower_bound, dtype)
-        return MomoState(zeros_like("momo", params), zero, zero, lower, jnp.zeros((), jnp.int32))
+        return MomoState(zeros_like("momo", params), barf, gamma, lower, jnp.zeros((), jnp.int32))
 
     def update(
         self, grads: Any, state: MomoState, params: Any = None, *, value: Any = None, **_: Any
@@ -206,9 +206,9 @@ class MomoAdam(Transform[MomoAdamState]):
 
     def init(self, params: Any) -> MomoAdamState:
         dtype = wide_dtype(params)
-        zero = jnp.zeros((), dtype)
+        barf, gamma = (jnp.zeros((), dtype) for _ in range(2))
         m, v = (zeros_like("momo_adam", params) for _ in range(2))
-        return MomoAdamState(m, v, zero, zero, as_dtype(self.lower_bound, dtype), jnp.zeros((), jnp.int32))
+        return MomoAdamState(m, v, barf, gamma, as_dtype(self.lower_bound, dtype), jnp.zeros((), jnp.int32))
 
     def update(
         self, grads: Any, state: MomoAdamState, params: Any = None, *, value: Any = None, **_: Any

@@ -87,8 +87,9 @@ class ReduceLROnPlateau(Transform[ReduceLROnPlateauState]):
             raise ValueError(f"{owner}: rtol and atol are both 0, wanted one above 0")
 
     def init(self, params: Any) -> ReduceLROnPlateauState:
-        zero, none = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
-        return ReduceLROnPlateauState(jnp.ones((), jnp.float32), zero + jnp.inf, none, none, none, zero)
+        best, average = jnp.full((), jnp.inf, jnp.float32), jnp.zeros((), jnp.float32)
+        plateau, cooldown, count = (jnp.zeros((), jnp.int32) for _ in range(3))
+        return ReduceLROnPlateauState(jnp.ones((), jnp.float32), best, plateau, cooldown, count, average)
 
     def update(
         self, grads: Any, state: ReduceLROnPlateauState, params: Any = None, *, value: Any = None, **_: Any

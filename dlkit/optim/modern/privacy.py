@@ -34,6 +34,8 @@ def _sq_norms(leaf: Array, dtype: Any) -> Array:
 def _batch(owner: str, grads: Any) -> int:
     leaves = jax.tree.leaves(grads)
     sizes = {jnp.shape(leaf)[:1] for leaf in leaves}
+    if not leaves:
+        return 1
     if len(sizes) != 1 or sizes == {()}:
         raise ValueError(
             f"{owner}: it reads a gradient per example, stacked along axis 0 of every leaf; got leaves of shapes "

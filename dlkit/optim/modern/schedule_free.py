@@ -101,10 +101,10 @@ class ScheduleFree(Transform[ScheduleFreeState]):
 
     def init(self, params: Any) -> ScheduleFreeState:
         dtype = jnp.result_type(float)
-        zero = jnp.zeros((), dtype)
+        total, largest = (jnp.zeros((), dtype) for _ in range(2))
         count = jnp.full((), self.first_count, jnp.int32)
         z = copied("schedule_free", params, self.state_dtype)
-        return ScheduleFreeState(as_dtype(self.b1, dtype), zero, count, zero, self.base_optimizer.init(params), z)
+        return ScheduleFreeState(as_dtype(self.b1, dtype), total, count, largest, self.base_optimizer.init(params), z)
 
     def update(
         self, grads: Any, state: ScheduleFreeState, params: Any = None, **extra: Any

@@ -114,16 +114,17 @@ class ScaleByKfac(Transform[ScaleByKfacState]):
 
     def init(self, params: Any) -> ScaleByKfacState:
         leaves = tree.flatten(params)
-        factors = {}
+        factors, inverses = {}, {}
         for layer in self._layers(leaves):
             shape, dtype = (
                 jax.eval_shape(layer.matrix, leaves).shape,
                 wide_dtype(jnp.result_type(leaves[layer.leaf("w")])),
             )
-            eyes = (jnp.broadcast_to(jnp.eye(d, dtype=dtype), (*shape[:-2], d, d)) for d in shape[-2:])
-            factors[layer.path] = KroneckerFactors(*eyes)
-        zero = jnp.zeros((), jnp.int32)
-        return ScaleByKfacState(zero, zero, factors, factors)
+            for of in (factors, inverses):
+                eyes = (jnp.broadcast_to(jnp.eye(d, dtype=dtype), (*shape[:-2], d, d)) for d in shape[-2:])
+                of[layer.path] = KroneckerFactors(*eyes)
+        count, seen = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return ScaleByKfacState(count, seen, factors, inverses)
 
     def _layers(self, leaves: Mapping[str, Any]) -> tuple[KfacLayer, ...]:
         if self.layers is None:

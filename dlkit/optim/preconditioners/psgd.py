@@ -106,10 +106,10 @@ class ScaleByPsgdKron(Transform[ScaleByPsgdKronState]):
             scale = as_dtype(self.init_scale, dtype) ** (1 / len(shape))
             made = [jnp.eye(d, dtype=dtype) if full else jnp.ones(d, dtype) for d, full in self._axes(shape)]
             factors.append(tuple(scale * one for one in made))
-        zero = jnp.zeros((), jnp.int32)
+        count, since = (jnp.zeros((), jnp.int32) for _ in range(2))
         key = jax.random.key_data(jax.random.key(self.seed, impl="threefry2x32"))
         mu = zeros_like("scale_by_psgd_kron", params, self.mu_dtype)
-        return ScaleByPsgdKronState(zero, zero, key, mu, jax.tree.unflatten(structure, factors))
+        return ScaleByPsgdKronState(count, since, key, mu, jax.tree.unflatten(structure, factors))
 
     def update(self, grads: Any, state: ScaleByPsgdKronState, params: Any = None) -> tuple[Any, ScaleByPsgdKronState]:
         owner, count = "scale_by_psgd_kron", safe_increment(state.count)

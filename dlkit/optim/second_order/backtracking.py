@@ -159,10 +159,10 @@ class ScaleByBacktrackingLinesearch(Transform[ScaleByBacktrackingLinesearchState
 
     def init(self, params: Any) -> ScaleByBacktrackingLinesearchState:
         dtype = vectors.scalar_dtype(params)
-        zero, infinite = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
+        value, error = (jnp.full((), jnp.inf, dtype) for _ in range(2))
         grad = zeros_like("scale_by_backtracking_linesearch", params) if self.store_grad else None
-        info = BacktrackingLinesearchInfo(jnp.zeros((), jnp.int32), infinite)
-        return ScaleByBacktrackingLinesearchState(zero + 1, infinite, grad, info)
+        info = BacktrackingLinesearchInfo(jnp.zeros((), jnp.int32), error)
+        return ScaleByBacktrackingLinesearchState(jnp.ones((), dtype), value, grad, info)
 
     def update(
         self,

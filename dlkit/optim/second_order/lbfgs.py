@@ -52,10 +52,12 @@ class ScaleByLBFGS(Transform[ScaleByLBFGSState]):
         object.__setattr__(self, "memory_size", as_count("scale_by_lbfgs", "memory_size", self.memory_size, 1))
 
     def init(self, params: Any) -> ScaleByLBFGSState:
-        zeros = zeros_like("scale_by_lbfgs", params)
-        stacked = jax.tree.map(lambda z: jnp.zeros((self.memory_size, *z.shape), z.dtype), zeros)
+        point, updates = (zeros_like("scale_by_lbfgs", params) for _ in range(2))
+        moves, turns = (
+            jax.tree.map(lambda z: jnp.zeros((self.memory_size, *z.shape), z.dtype), of) for of in (point, updates)
+        )
         weights = jnp.zeros(self.memory_size, vectors.scalar_dtype(params))
-        return ScaleByLBFGSState(jnp.zeros((), jnp.int32), zeros, zeros, stacked, stacked, weights)
+        return ScaleByLBFGSState(jnp.zeros((), jnp.int32), point, updates, moves, turns, weights)
 
     def update(self, grads: Any, state: ScaleByLBFGSState, params: Any = None) -> tuple[Any, ScaleByLBFGSState]:
         owner = "scale_by_lbfgs"

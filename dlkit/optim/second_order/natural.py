@@ -110,6 +110,8 @@ class ScaleByNaturalGradient(Transform[EmptyState]):
         owner = "scale_by_natural_gradient"
         needs(owner, params=params, output_fn=output_fn)
         check_like(owner, "the gradients do not match the parameters", params, grads)
+        if not jax.tree.leaves(grads):
+            return grads, state
         outputs = bind(owner, "output_fn", output_fn, extra)
         fisher = fisher_at(outputs, params, self.likelihood, as_dtype(self.variance, vectors.scalar_dtype(params)))
         g = vectors.wide(grads)

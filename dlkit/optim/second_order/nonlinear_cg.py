@@ -52,8 +52,8 @@ class ScaleByNonlinearCG(Transform[ScaleByNonlinearCGState]):
 
     def init(self, params: Any) -> ScaleByNonlinearCGState:
         vectors.real_only("scale_by_nonlinear_cg", params)
-        zeros = zeros_like("scale_by_nonlinear_cg", params)
-        return ScaleByNonlinearCGState(jnp.zeros((), jnp.int32), zeros, zeros)
+        grad, direction = (zeros_like("scale_by_nonlinear_cg", params) for _ in range(2))
+        return ScaleByNonlinearCGState(jnp.zeros((), jnp.int32), grad, direction)
 
     def update(
         self, grads: Any, state: ScaleByNonlinearCGState, params: Any = None

@@ -22,8 +22,8 @@ class TrialInfo(NamedTuple):
 
 
 def no_info(dtype: Any) -> TrialInfo:
-    no = jnp.zeros((), bool)
-    return TrialInfo(jnp.zeros((), jnp.int32), jnp.zeros((), dtype), no, no)
+    accepted, failed = (jnp.zeros((), bool) for _ in range(2))
+    return TrialInfo(jnp.zeros((), jnp.int32), jnp.zeros((), dtype), accepted, failed)
 
 
 def gain_ratio(value: Any, new_value: Any, promised: Any) -> Any:

@@ -115,10 +115,10 @@ class ScaleByZoomLinesearch(Transform[ScaleByZoomLinesearchState]):
 
     def init(self, params: Any) -> ScaleByZoomLinesearchState:
         dtype = vectors.scalar_dtype(params)
-        zero, infinite = jnp.zeros((), dtype), jnp.full((), jnp.inf, dtype)
-        info = ZoomLinesearchInfo(jnp.zeros((), jnp.int32), infinite, infinite)
+        value, *errors = (jnp.full((), jnp.inf, dtype) for _ in range(3))
+        info = ZoomLinesearchInfo(jnp.zeros((), jnp.int32), *errors)
         grad = zeros_like("scale_by_zoom_linesearch", params)
-        return ScaleByZoomLinesearchState(zero + 1, infinite, grad, info)
+        return ScaleByZoomLinesearchState(jnp.ones((), dtype), value, grad, info)
 
     def update(
         self,

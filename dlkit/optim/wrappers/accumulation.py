@@ -133,7 +133,7 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
         if self.should_skip_update_fn is not None:
             about = jax.eval_shape(lambda p: self._skips(p, zero, p)[1], params)
             told = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), about)
-        return MultiStepsState(zero, zero, self.opt.init(params), sums, told)
+        return MultiStepsState(zero, jnp.zeros((), jnp.int32), self.opt.init(params), sums, told)
 
     def update(
         self, grads: Any, state: MultiStepsState, params: Any = None, **extra: Any

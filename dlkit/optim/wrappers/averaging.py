@@ -80,8 +80,8 @@ class AverageParams(Transform[AverageParamsState]):
         object.__setattr__(self, "every", as_count("average_params", "every", self.every, 1))
 
     def init(self, params: Any) -> AverageParamsState:
-        zero = jnp.zeros((), jnp.int32)
-        return AverageParamsState(zero, zero, jax.tree.map(lambda p: jnp.array(p, _wide(p), copy=True), params))
+        count, averaged = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return AverageParamsState(count, averaged, jax.tree.map(lambda p: jnp.array(p, _wide(p), copy=True), params))
 
     def update(self, grads: Any, state: AverageParamsState, params: Any = None) -> tuple[Any, AverageParamsState]:
         need_params("average_params", params)

@@ -52,7 +52,8 @@ class InjectHyperparams(Shown, Transform[InjectHyperparamsState]):
         count = jnp.zeros((), jnp.int32)
         held = {name: schedule.init() for name, schedule in self.schedules if _has_state(schedule)}
         values = {name: self._typed(value) for name, value in self.numbers} | self._scheduled(count, held, {})
-        return InjectHyperparamsState(count, values, held, self._inner(values).init(params))
+        inner = self._inner(jax.tree.map(jnp.copy, values)).init(params)  # it may keep them: no array twice in a state
+        return InjectHyperparamsState(count, values, held, inner)
 
     def update(
         self, grads: Any, state: InjectHyperparamsState, params: Any = None, **extra: Any

@@ -104,7 +104,7 @@ class Lookahead(Transform[LookaheadState]):
             return jnp.where(sync, step, jnp.zeros_like(step)), jnp.where(sync, s + step - f, u)
 
         moved = jax.tree.map(move, slow, fast, updates)
-        slow_updates, fast_updates = jax.tree.transpose(jax.tree.structure(updates), None, moved)
+        slow_updates, fast_updates = (jax.tree.map(lambda _, m, i=i: m[i], updates, moved) for i in range(2))
         if self.reset_state:
             fast_state = do_or_skip(sync, lambda: self.fast_optimizer.init(fast), lambda: fast_state)
         count = (state.steps_since_sync + 1) % self.sync_period

@@ -94,8 +94,8 @@ class LossScale:
 
     def init(self) -> LossScaleState:
         """The state before the first step."""
-        zero = jnp.zeros((), jnp.int32)
-        return LossScaleState(jnp.asarray(self.init_scale, jnp.float32), zero, jnp.asarray(True), zero)
+        finite, skipped = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return LossScaleState(jnp.asarray(self.init_scale, jnp.float32), finite, jnp.asarray(True), skipped)
 
     def adjust(self, state: LossScaleState, finite: Any) -> LossScaleState:
         """The state after a step whose gradients were all finite, or not."""

@@ -54,8 +54,8 @@ class WithReport(Transform[WithReportState]):
         check_link("with_report", self.inner)
 
     def init(self, params: Any) -> WithReportState:
-        zero = jnp.zeros((), jnp.float32)
-        return WithReportState(jnp.zeros((), jnp.int32), zero, zero, self.inner.init(params))
+        before, after = (jnp.zeros((), jnp.float32) for _ in range(2))
+        return WithReportState(jnp.zeros((), jnp.int32), before, after, self.inner.init(params))
 
     def update(
         self, grads: Any, state: WithReportState, params: Any = None, **extra: Any

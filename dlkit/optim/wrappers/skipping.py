@@ -58,8 +58,8 @@ class ApplyIfFinite(Transform[ApplyIfFiniteState]):
         object.__setattr__(self, "max_consecutive_errors", count)
 
     def init(self, params: Any) -> ApplyIfFiniteState:
-        zero = jnp.zeros((), jnp.int32)
-        return ApplyIfFiniteState(zero, jnp.asarray(True), zero, self.inner.init(params))
+        count, total = (jnp.zeros((), jnp.int32) for _ in range(2))
+        return ApplyIfFiniteState(count, jnp.asarray(True), total, self.inner.init(params))
 
     def update(
         self, grads: Any, state: ApplyIfFiniteState, params: Any = None, **extra: Any

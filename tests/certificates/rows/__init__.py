@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
-from certificates.rows import adaptive, basic, dialects, modern, norms, second, wrappers
+from certificates.rows import adam, adaptive, basic, dialects, modern, norms, rmsprop, second, wrappers
 
 FAMILIES = {
-    "adaptive": adaptive,
     "basic": basic,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adaptive": adaptive,
     "dialects": dialects,
     "modern": modern,
     "norms": norms,

@@ -132,6 +132,7 @@ CASES = [
         optim.sam(optim.adam(RATE), optim.sgd(0.01, 0.5), 3, False, True),
         lambda: contrib.sam(optax.adam(RATE), optax.sgd(0.01, 0.5), 3, False, True),
         functions=True,
+        fully=True,
     ),
     Case(
         "sophia(0.05, gamma=0.1, update_interval=3)",

@@ -136,7 +136,7 @@ CASES = [
         optim.optimistic_adam_v2(SCHEDULE, beta=0.5),
         lambda: optax.optimistic_adam_v2(SCHEDULE, beta=0.5),
     ),
-    Case("polyak_sgd()", optim.polyak_sgd(), lambda: optax.polyak_sgd(), value=True),
+    Case("polyak_sgd()", optim.polyak_sgd(), lambda: optax.polyak_sgd(), value=True, fully=True),
     Case(
         'polyak_sgd(0.1, linear_schedule(0.1, 0.01, 30), 0.2, 1e-3, "sps+")',
         optim.polyak_sgd(0.1, LINEAR, 0.2, 1e-3, "sps+"),
@@ -200,6 +200,7 @@ CASES = [
         ("SGD", {"lr": RATE, "momentum": 0.9}),
         ("SGD", {"learning_rate": RATE, "momentum": 0.9}),
         flags={"optax": "sgd", "torch": "SGD", "keras": "SGD"},
+        fully=True,
     ),
     Case(
         'steepest_descent(linear_schedule(0.1, 0.01, 30), "linf", scaling="unit")',

@@ -14,6 +14,7 @@ CASES = [
         lambda: optax.MultiSteps(optax.sgd(RATE, 0.9), 2, accumulator_dtype=None).gradient_transformation(),
         keras=("SGD", {"learning_rate": RATE, "momentum": 0.9, "gradient_accumulation_steps": 2}),
         flags={"keras": "gradient_accumulation_steps=2", "optax": "accumulator_dtype=None"},
+        fully=True,
     ),
     Case(
         "inject_hyperparams(adam)(0.05)",
