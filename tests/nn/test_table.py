@@ -13,6 +13,7 @@ from rows import attention, basics, convolution, graphs, normalization, recurren
 from dlkit import nn, tree
 from dlkit.testing import check_layer
 
+pytestmark = pytest.mark.types
 FAMILIES = (basics, convolution, normalization, recurrent, attention, transformer, graphs)
 ROWS = [row for family in FAMILIES for row in family.ROWS]
 
