@@ -18,7 +18,14 @@ FAMILIES = (basics, convolution, normalization, recurrent, attention, transforme
 ROWS = [row for family in FAMILIES for row in family.ROWS]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.layer)[:60])
+def others(rows):
+    """The rows, and a mark on those that show a class again, with other options."""
+    classes = [type(row.layer) for row in rows]
+    again = [kind in classes[:i] for i, kind in enumerate(classes)]
+    return [pytest.param(row, marks=pytest.mark.thorough if a else ()) for row, a in zip(rows, again, strict=True)]
+
+
+@pytest.mark.parametrize("row", others(ROWS), ids=lambda row: repr(row.layer)[:60])
 def test_properties(row):
     check_layer(row.layer, jax.tree.map(jnp.asarray, row.x), **row.options)
 
