@@ -1,6 +1,7 @@
 """Closed forms, extreme inputs, dtypes, shapes and messages."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,9 @@ LOSSES = {
     "cosine_embedding": lambda x: losses.cosine_embedding(x, Y, 2 * PAIRS - 1),
     "contrastive": lambda x: losses.contrastive(x, Y, PAIRS),
     "triplet": lambda x: losses.triplet(x, Y, Y[::-1]),
+    "gaussian_kl": lambda x: losses.gaussian_kl(x, Y),
+    "negative_elbo": lambda x: losses.negative_elbo(SimpleNamespace(logits=x, mean=x, log_var=Y), BITS),
+    "AuxLoss": lambda x: losses.AuxLoss()((x, 2 * x), LABELS),
     "ctc": lambda x: losses.ctc(jnp.stack([x, 2 * x, x], axis=1), jnp.array([[1, 2], [2, 1], [1, 1], [1, 2]])),
 }
 
