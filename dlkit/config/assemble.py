@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dlkit import data, train
+from dlkit import data, optim, train
 from dlkit.config import build
 from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
+from dlkit.config.optimizers import curvature
 from dlkit.config.schema import Config
 from dlkit.config.sources import datasets
 
@@ -47,6 +48,7 @@ class Parts:
             "eval_batch_size": self.eval_batch_size,
             "freeze": spec.freeze,
             "accumulate": spec.accumulate,
+            "curvature": curvature(self.config.optimizer, self.config.loss),
         }
 
     @property
@@ -57,9 +59,10 @@ class Parts:
 
 def task_of(config: Config) -> train.Task:
     """The model, its loss, its metrics and its penalty."""
-    return train.Task(
-        build.model(config), build.loss(config.loss), build.metric_table(config.metrics), build.regularizer(config)
-    )
+    model = build.model(config)
+    if config.train.policy is not None:
+        model = config.train.policy.build()(model)
+    return train.Task(model, build.loss(config.loss), build.metric_table(config.metrics), build.regularizer(config))
 
 
 def assemble(config: Config) -> Parts:
@@ -77,6 +80,9 @@ def assemble(config: Config) -> Parts:
     check_monitors(config, task, validated=valid is not None)
     steps = -(-len(training) // config.train.batch_size)
     optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
+    if config.train.policy is not None and config.train.policy.build().scales_loss:
+        optimizer = optim.dynamic_loss_scale(optimizer)
+    curvature(config.optimizer, config.loss)
     if config.train.batch_size % config.train.accumulate:
         raise ConfigError(
             f"train.accumulate: {config.train.accumulate} does not divide train.batch_size = {config.train.batch_size}"
