@@ -267,7 +267,7 @@ class Recipe(_Optimizer):
     """Any other recipe of `dlkit.optim`; `options` are its keyword arguments, checked when it is built."""
 
     name: RecipeName
-    learning_rate: NotNegative | None = None
+    learning_rate: NotNegative | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
     options: Annotated[dict[Name, bool | int | float | str | tuple[float, ...]], Field(max_length=30)] = {}
 
 
