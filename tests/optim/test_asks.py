@@ -1,8 +1,9 @@
 """What users ask of optimizers, as written: functions of the parameters anywhere, by name, and what decays.
 
-Where the other asks are tested: 5 and 44 tests/train/test_accumulate.py, 13 tests/train/test_freeze.py, 20
-tests/train/test_policy.py and test_loss_scale.py, 22 test_schedule_tables.py, test_schedule_starts.py and
-test_schedules.py, 32 and 33 test_forms.py, 52 test_clipping.py, 59 test_line_search.py.
+Where the other asks are tested: 5 and 44 tests/train/test_accumulate.py; 13 tests/train/test_freeze.py; 15 here,
+tests/config/test_optimizers.py and, beside torch and optax, the certificates; 20 tests/train/test_policy.py and
+test_loss_scale.py; 22 test_schedule_tables.py, test_schedule_starts.py and test_schedules.py; 32 and 33 test_forms.py
+and, beside torch at eps = 0.1 and 0.01, the certificates; 52 test_clipping.py; 59 test_line_search.py.
 """
 
 import jax
