@@ -1,5 +1,7 @@
 """Keras's Lamb and Adafactor: steps in proportion to the size of an array."""
 
+import jax.numpy as jnp  # noqa: F401  (the doctests)
+
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule
 from dlkit.optim.keras.base import base
 from dlkit.optim.rules.adam import scale_by_adam

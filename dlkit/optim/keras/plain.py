@@ -1,5 +1,7 @@
 """Keras's SGD, RMSprop, Adagrad, Adadelta and Lion."""
 
+import jax.numpy as jnp  # noqa: F401  (the doctests)
+
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float
 from dlkit.optim.keras.base import base
 from dlkit.optim.rules.adadelta import scale_by_adadelta

@@ -1,5 +1,7 @@
 """Keras's ScheduleFreeAdamW: an average of the iterates in the place of a falling rate."""
 
+import jax.numpy as jnp  # noqa: F401  (the doctests)
+
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count
 from dlkit.optim.keras.base import base
 from dlkit.optim.modern.schedule_free import schedule_free
