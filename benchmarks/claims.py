@@ -223,8 +223,9 @@ def main() -> None:
         "",
         f"{args.seeds} seeds, five learning rates each, batches of {BATCH}; the rate with the smallest mean validation "
         "loss is shown (edge: it is the smallest or the largest of the grid). Mean and standard deviation over seeds; "
-        "time is that of all runs in one program, AdamW's being 1 (of the MLPs, those whose updates decompose matrices or "
-        "solve with them ran one after the other, the others side by side). A difference counts at two standard errors. "
+        "time is that of all runs in one program, AdamW's being 1 (of the MLPs, those whose updates decompose matrices "
+        "or solve with them ran one after the other, the others side by side). A difference counts at two standard "
+        "errors. "
         "Nothing but the rate was tuned (b2, for one, is 0.999 for AdamW and 0.95 for SOAP and Shampoo).",
     ]
     for which in args.models:
