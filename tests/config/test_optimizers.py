@@ -94,7 +94,7 @@ def test_kfac_wants_a_likelihood():
         assemble(wrong)
 
 
-def test_a_policy():
+def test_a_policy(tmp_path):
     """Ask 20: parameters in float32, computed in float16, and the loss scaled, which float16 needs."""
     parts = assemble(parse(BASE, ["train.policy={compute='float16'}"]))
     params = jax.eval_shape(parts.task.model.init, jax.random.key(0))
@@ -103,6 +103,7 @@ def test_a_policy():
     half = assemble(parse(BASE, ["train.policy={}"]))
     assert half.task.model == train.Policy(compute="bfloat16")(assemble(parse(BASE)).task.model)
     assert half.optimizer == optim.sgd(0.5)
+    assert "dtypes   parameters float32, computed in bfloat16, outputs float32" in report.header(half, "c", tmp_path)
 
 
 @pytest.mark.parametrize(
