@@ -88,7 +88,7 @@ def spectral_density(
     weights = np.stack([inner[0] ** 2 for _, inner, _ in found])
     low, high = float(nodes.min()), float(nodes.max())
     if sigma is None:
-        sigma = (high - low or max(abs(high), 1.0)) / 100
+        sigma = max(high - low, 1e-3 * (max(abs(low), abs(high)) or 1.0)) / 100
     if not sigma > 0:
         raise ValueError(f"sigma must be above 0, got {sigma}")
     # The grid must resolve the narrowest peak, else the curve would not integrate to 1.

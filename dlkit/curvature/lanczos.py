@@ -40,9 +40,7 @@ class Krylov:
         self._held[:, self.steps] = q
         w = self.operator.apply(q).astype(self.dtype)
         if not np.isfinite(w).all():
-            raise ValueError(
-                "a product with the matrix is not finite: the loss or its derivatives are not, at these params"
-            )
+            raise ValueError("a product with the matrix is not finite: nor are the loss's derivatives here")
         self.scale = np.maximum(self.scale, np.linalg.norm(w, axis=1))
         self.alpha.append(np.einsum("mn,mn->m", q, w))
         beta, following = [], []

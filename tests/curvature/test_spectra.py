@@ -26,8 +26,8 @@ def problem(kind):
         body = nn.Chain(nn.Conv(1, 4, 3), nn.Gelu(), nn.AvgPool(4), nn.Flatten())
         model = nn.Chain(body, nn.Linear(16, 10))
     else:
-        model = models.gpt(vocab=10, length=8, d=8, heads=2, depth=2)
-        y = np.stack([y[i : i + 9] for i in range(50)])
+        model = models.gpt(vocab=10, length=6, d=4, heads=2, depth=2)
+        y = np.stack([y[i : i + 7] for i in range(40)])
         x, y = y[:, :-1], y[:, 1:]
     return curvature.Objective(train.Task(model, losses.cross_entropy), data.Arrays(x=x, y=y), batch_size=32), model
 
@@ -37,16 +37,28 @@ def solved(kind):
     """An operator, and the truth: all eigenvalues of the matrix that JAX's own Hessian gives."""
     objective, model = problem(kind)
     params = model.init(jax.random.key(0))
-    operator = curvature.hessian_product(objective, params, width=8)
+    operator = curvature.hessian_product(objective, params, width=1 if kind == "transformer" else 8)
+    if (
+        kind == "transformer"
+    ):  # a second program for the dense matrix would take 4 s to compile: differences of gradients
+        v = RNG.standard_normal(operator.size)
+        v /= np.linalg.norm(v)
+        up, down = (
+            objective.value_and_grad(jax.tree.map(lambda p, d: p + sign * 1e-2 * d, params, operator.tree(v)))[1]
+            for sign in (1, -1)
+        )
+        slope = (operator.vector(up) - operator.vector(down)) / 2e-2
+        np.testing.assert_allclose(operator.apply(v), slope, atol=2e-3 * np.linalg.norm(slope))
+        return operator, operator.matrix()
     (batch,) = data.Loader(objective.data, len(objective.data), shuffle=False).epoch(0)
     flat, back = jax.flatten_util.ravel_pytree(params)
 
     @jax.jit
-    def hessian(x):
+    def hessian(x, batch):
         product = jax.linearize(jax.grad(lambda x: objective.loss.loss_fn(back(x), None, batch, nn.EVAL)[0]), x)[1]
         return jax.lax.map(product, jnp.eye(x.size))
 
-    dense = np.asarray(hessian(flat), np.float64)
+    dense = np.asarray(hessian(flat, batch), np.float64)
     return operator, (dense + dense.T) / 2
 
 
@@ -61,7 +73,7 @@ def test_estimates_beside_the_dense_matrix(kind):
     np.testing.assert_allclose(top.values, truth[::-1][:2], rtol=1e-2)
     low = curvature.top_eigenpairs(operator, which="smallest", tol=5e-3)
     np.testing.assert_allclose(low.values, truth[:1], rtol=1e-2)
-    assert np.abs(truth[:, None] - top.values).min(axis=0) <= pytest.approx(top.residuals)
+    assert (np.abs(truth[:, None] - top.values).min(axis=0) <= top.residuals).all()
     assert operator.traces - before <= 1
     # 99 %: the seed is fixed, so the test either holds or does not, ever.
     found = curvature.trace(operator, probes=24, confidence=0.99)
@@ -70,10 +82,10 @@ def test_estimates_beside_the_dense_matrix(kind):
     diag = curvature.diagonal(operator, probes=24)
     error = np.abs(operator.vector(diag.value) - np.diag(dense))
     assert np.mean(error <= 3 * operator.vector(diag.standard_error) + 1e-6) > 0.97
-    density = curvature.spectral_density(operator, probes=8, steps=20)
+    density = curvature.spectral_density(operator, probes=6, steps=15)
     assert np.sum(density.density[1:] * np.diff(density.grid)) == pytest.approx(1, abs=1e-6)
     n = operator.size
-    spread = np.sqrt(2 / n / 8 * np.mean(truth**4) / np.mean(truth**2) ** 2)
+    spread = np.sqrt(2 / n / 6 * np.mean(truth**4) / np.mean(truth**2) ** 2)
     assert density.mean(np.square) == pytest.approx(np.mean(truth**2), rel=4 * spread)
 
 
@@ -117,36 +129,40 @@ def test_stability_limit_of_gradient_descent():
         limit = curvature.max_stable_lr(matrix, momentum=momentum, tol=1e-5)
         assert limit == pytest.approx(2 * (1 + momentum) / 20.05, rel=1e-5)
         assert descend(0.995 * limit, momentum) < 1e-3
-        assert descend(1.005 * limit, momentum) > 1e3
+        assert not descend(1.005 * limit, momentum) < 1e3  # it may be NaN by then
     assert curvature.max_stable_lr(-np.eye(2)) == np.inf
 
 
 def test_traces_and_diagonals():
-    plain = curvature.trace(MATRIX, probes=400)
-    assert plain.low <= VALUES.sum() <= plain.high
+    truth = VALUES.sum()
+    for method in ("hutchinson", "hutch++"):  # 200 intervals of 95 %: a deviation of 0.015
+        many = [curvature.trace(MATRIX, probes=30, method=method, seed=seed) for seed in range(200)]
+        assert np.mean([found.low <= truth <= found.high for found in many]) > 0.9
+        assert np.mean([found.value for found in many]) == pytest.approx(truth, rel=0.01)
     # Var z' A z = 2 (|A|^2 - |diag A|^2) for random signs.
-    expected = np.sqrt(2 * (np.sum(MATRIX**2) - np.sum(np.diag(MATRIX) ** 2)) / 400)
-    assert (plain.high - plain.low) / 2 == pytest.approx(1.966 * expected, rel=0.1)
+    plain = curvature.trace(MATRIX, probes=4000)
+    expected = np.sqrt(2 * (np.sum(MATRIX**2) - np.sum(np.diag(MATRIX) ** 2)) / 4000)
+    assert (plain.high - plain.low) / 2 == pytest.approx(1.96 * expected, rel=0.05)
     better = curvature.trace(MATRIX, probes=60, method="hutch++")
-    assert better.low <= VALUES.sum() <= better.high
-    assert better.high - better.low < 0.5 * (plain.high - plain.low)
+    assert better.low <= truth <= better.high
+    assert better.high - better.low < 0.3 * (plain.high - plain.low) * np.sqrt(4000 / 60)
     low_rank = np.outer(BASIS[0], BASIS[0]) * 5
     exact = curvature.trace(low_rank, probes=6, method="hutch++")
     assert exact.value == pytest.approx(5, abs=1e-10)
-    found = curvature.diagonal(MATRIX, probes=200)
-    off = np.sqrt((np.sum(MATRIX**2, axis=1) - np.diag(MATRIX) ** 2) / 200)
-    np.testing.assert_allclose(found.standard_error, off, rtol=0.35)
-    assert np.mean(np.abs(found.value - np.diag(MATRIX)) < 2 * off) > 0.9
+    found = curvature.diagonal(MATRIX, probes=2000)
+    off = np.sqrt((np.sum(MATRIX**2, axis=1) - np.diag(MATRIX) ** 2) / 2000)
+    np.testing.assert_allclose(found.standard_error, off, rtol=0.1)
+    assert (np.abs(found.value - np.diag(MATRIX)) < 4.5 * off).all()
     for p, dof in ((0.975, 1), (0.975, 7), (0.995, 31), (0.9, 400)):
         assert curvature.estimates.student_quantile(p, dof) == pytest.approx(scipy.stats.t.ppf(p, dof), rel=1e-6)
 
 
 def test_densities():
-    found = curvature.spectral_density(MATRIX, probes=20, steps=40, sigma=0.5)
+    found = curvature.spectral_density(MATRIX, probes=300, steps=40, sigma=0.5)
     truth = np.mean(np.exp(-0.5 * ((found.grid[:, None] - VALUES) / 0.5) ** 2), axis=1) / (0.5 * np.sqrt(2 * np.pi))
-    assert np.mean(np.abs(found.density - truth) <= 3 * found.standard_error + 1e-6) > 0.95
+    assert (np.abs(found.density - truth) <= 4 * found.standard_error + 1e-6).all()
     np.testing.assert_allclose(found.weights.sum(axis=1), 1, rtol=1e-12)
-    # Exact for every probe: of the identity, and of the trace where probes are signs and the matrix is diagonal.
+    # Probes of signs see every eigenvalue of a diagonal matrix alike, so nothing is random.
     diagonal = curvature.spectral_density(np.diag(VALUES), probes=2, steps=40)
     assert diagonal.mean(lambda x: x**3) == pytest.approx(np.mean(VALUES**3), rel=1e-9)
     assert diagonal.share_above(5.0) == pytest.approx(3 / 40, abs=1e-9)
