@@ -18,6 +18,7 @@ from dlkit.curvature.lanczos import (
     top_eigenpairs,
 )
 from dlkit.curvature.landscape import Barrier, Landscape, barrier, landscape_1d, landscape_2d
+from dlkit.curvature.monitor import CurvatureMonitor
 from dlkit.curvature.noise import NoiseScale, gradient_noise_scale
 from dlkit.curvature.objective import Objective
 from dlkit.curvature.products import Operator, fisher_product, gauss_newton_product, hessian_product
@@ -26,6 +27,7 @@ from dlkit.curvature.sharpness import Sharpness, keskar_sharpness, sam_gap, shar
 __all__ = [
     "Barrier",
     "CriticalPoint",
+    "CurvatureMonitor",
     "Curve",
     "Density",
     "Diagonal",
