@@ -21,6 +21,7 @@ from dlkit.curvature.landscape import Barrier, Landscape, barrier, landscape_1d,
 from dlkit.curvature.monitor import CurvatureMonitor
 from dlkit.curvature.noise import NoiseScale, gradient_noise_scale
 from dlkit.curvature.objective import Objective
+from dlkit.curvature.plots import plot_barriers, plot_curvature, plot_density, plot_landscape, plot_layers
 from dlkit.curvature.products import Operator, fisher_product, gauss_newton_product, hessian_product
 from dlkit.curvature.sharpness import Sharpness, keskar_sharpness, sam_gap, sharpness
 
@@ -56,6 +57,11 @@ __all__ = [
     "landscape_2d",
     "max_stable_lr",
     "path_plane",
+    "plot_barriers",
+    "plot_curvature",
+    "plot_density",
+    "plot_landscape",
+    "plot_layers",
     "random_direction",
     "sam_gap",
     "sharpness",

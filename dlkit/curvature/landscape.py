@@ -13,6 +13,8 @@ from dlkit.optim.second_order import vectors
 
 __all__ = ["Barrier", "Landscape", "barrier", "landscape_1d", "landscape_2d"]
 
+Span = tuple[float | int, float | int]
+
 
 @functools.lru_cache(maxsize=64)
 def _program(term: Term) -> Counted:
@@ -61,7 +63,7 @@ def landscape_1d(
     params: Any,
     direction: Any,
     *,
-    span: tuple[float, float] = (-1.0, 1.0),
+    span: Span = (-1.0, 1.0),
     points: int = 51,
     chunk: int = 16,
 ) -> Landscape:
@@ -88,7 +90,7 @@ def landscape_2d(
     params: Any,
     directions: tuple[Any, Any],
     *,
-    span: tuple[float, float] | tuple[tuple[float, float], tuple[float, float]] = (-1.0, 1.0),
+    span: Span | tuple[Span, Span] = (-1.0, 1.0),
     points: int = 21,
     chunk: int = 16,
 ) -> Landscape:

@@ -37,8 +37,8 @@ class CurvatureMonitor(Callback):
       95 % interval), `curvature/max_stable_lr` (2 (1 + momentum) / lambda_max), `curvature/learning_rate` in use;
     - `curvature/noise_scale`: the critical batch size by McCandlish et al., in examples, from averages over the run of
       its numerator and its denominator, each of which is unbiased where their ratio is not;
-    - `curvature/grad_norm/PATH`, `curvature/update_ratio/PATH` (length of the last update over that of the weights), and
-      `curvature/dead/PATH`: the share of a layer's outputs none of whose weights gets a gradient, as behind a ReLU that
+    - `curvature/grad_norm/PATH`, `curvature/update_ratio/PATH` (length of the last update over that of the weights),
+      and `curvature/dead/PATH`: the share of a layer's outputs none of whose weights gets a gradient, as behind a ReLU that
       is zero for every example.
 
     Args:

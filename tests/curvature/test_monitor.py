@@ -1,11 +1,6 @@
 """The monitor beside what it says it measures, and the edge of stability on handwritten digits."""
 
-import math
-
-import jax
-import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from dlkit import curvature, data, losses, nn, optim, train
 
