@@ -38,8 +38,8 @@ class CurvatureMonitor(Callback):
     - `curvature/noise_scale`: the critical batch size by McCandlish et al., in examples, from averages over the run of
       its numerator and its denominator, each of which is unbiased where their ratio is not;
     - `curvature/grad_norm/PATH`, `curvature/update_ratio/PATH` (length of the last update over that of the weights),
-      and `curvature/dead/PATH`: the share of a layer's outputs none of whose weights gets a gradient, as behind a ReLU that
-      is zero for every example.
+      and `curvature/dead/PATH`: the share of a layer's outputs none of whose weights gets a gradient, as behind a ReLU
+      that is zero for every example.
 
     Args:
       interval: steps between measurements.
@@ -49,8 +49,8 @@ class CurvatureMonitor(Callback):
       steps: of Lanczos; as many vectors of the parameters' size are on the device. probes: of the trace.
       momentum: of the optimizer, for the limit. It is that of gradient descent; Adam and its like have others.
       on_alarm: "record" them in `alarms` alone, "warn" also, or "stop" the run.
-      dead, ratio, flow: what is alarming: a share of dead outputs above `dead`; an update above `ratio` times the
-        weights; a leaf whose gradient, per weight, is below `flow` times the largest leaf's.
+      dead, ratio, flow: what is alarming: a share of dead outputs above `dead`; an update of a matrix or kernel above
+        `ratio` times its weights; a leaf whose gradient, per weight, is below `flow` times the largest leaf's.
       lr_alarm: whether a learning rate above the limit is. At the edge of stability it is what one expects.
 
     `cost` is the share of the run's time that it took so far.
@@ -199,7 +199,8 @@ class CurvatureMonitor(Callback):
             kind, _, path = key.removeprefix("curvature/").partition("/")
             if kind == "dead" and value > self.dead:
                 said.append(f"{value:.0%} of the outputs of {path} are dead")
-            if kind == "update_ratio" and value > self.ratio:
+            # A bias that starts at zero is small beside its first updates: only weights are judged.
+            if kind == "update_ratio" and value > self.ratio and f"curvature/dead/{path}" in row:
                 said.append(f"the last update of {path} is {value:.2g} of its weights")
         self.alarms += [(run.step, text) for text in said]
         if said and self.on_alarm == "warn":

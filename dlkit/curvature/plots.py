@@ -83,7 +83,9 @@ def plot_landscape(
 
     shown = np.log10(values) if log else values
     filled = axes.contourf(landscape.x, landscape.y, shown, levels=24, cmap="viridis")
-    axes.contour(landscape.x, landscape.y, shown, levels=12, colors="white", linewidths=0.5, alpha=0.6)
+    axes.contour(
+        landscape.x, landscape.y, shown, levels=12, colors="white", linestyles="solid", linewidths=0.5, alpha=0.6
+    )
     bar = figure.colorbar(filled, ax=axes, fraction=0.046, pad=0.03)
     bar.set_label("loss (log scale)" if log else "loss", color=INK, fontsize=9)
     if log:
@@ -140,6 +142,8 @@ def plot_curvature(
     """
     if not any("curvature/step" in row for row in rows):
         raise ValueError("the rows hold no measurement: expected CurvatureMonitor.rows, with at least one")
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
     figure = _figure(13.2, 3.9)
     figure.suptitle(title, fontsize=13, color=INK)
     limits, traces, noise = figure.subplots(1, 3)
@@ -158,6 +162,11 @@ def plot_curvature(
     noise.set_ylabel("examples (log scale)", color=INK)
     for axes in (limits, traces, noise):
         axes.set_yscale("log")
+        low, high = axes.get_ylim()
+        plain = FuncFormatter(lambda v, _: f"{v:.3g}")
+        axes.yaxis.set_major_formatter(plain)
+        # Below a decade the axis would have one labelled tick or none; above, the small ones would crowd.
+        axes.yaxis.set_minor_formatter(plain if high < 10 * low else NullFormatter())
         axes.set_xlabel("step", color=INK)
         _clean(axes)
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)

@@ -26,10 +26,12 @@ def problem(kind):
         body = nn.Chain(nn.Conv(1, 4, 3), nn.Gelu(), nn.AvgPool(4), nn.Flatten())
         model = nn.Chain(body, nn.Linear(16, 10))
     else:
-        model = models.gpt(vocab=10, length=6, d=4, heads=2, depth=2)
+        model = models.gpt(vocab=10, length=6, d=4, heads=2, depth=1)
         y = np.stack([y[i : i + 7] for i in range(40)])
         x, y = y[:, :-1], y[:, 1:]
-    return curvature.Objective(train.Task(model, losses.cross_entropy), data.Arrays(x=x, y=y), batch_size=32), model
+    return curvature.Objective(
+        train.Task(model, losses.cross_entropy), data.Arrays(x=x, y=y), batch_size=64 if kind == "transformer" else 32
+    ), model
 
 
 @functools.cache
