@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from dlkit.curvature.dense import as_operator
 from dlkit.curvature.estimates import check_probes, signs
 from dlkit.curvature.lanczos import Krylov
-from dlkit.curvature.products import as_operator
 
 __all__ = ["Density", "spectral_density"]
 

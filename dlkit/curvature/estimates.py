@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dlkit.curvature.products import as_operator
+from dlkit.curvature.dense import as_operator
 
 __all__ = ["Diagonal", "Estimate", "diagonal", "trace"]
 

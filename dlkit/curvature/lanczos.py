@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dlkit.curvature.products import as_operator
+from dlkit.curvature.dense import as_operator
 
 __all__ = ["Eigenpairs", "Spectrum", "condition_number", "lanczos", "max_stable_lr", "spectrum", "top_eigenpairs"]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dlkit import tree
 from dlkit.batches import spread
@@ -289,38 +289,3 @@ def fisher_product(
     if family not in known:
         raise ValueError(f"fisher_product: family is {family!r}, wanted one of {', '.join(known)}")
     return _operator(f"{family} Fisher matrix", loss, params, blocks, width)
-
-
-Matrix = Operator | np.ndarray | Float[Array, "n n"]
-
-
-class Dense:
-    """A matrix that is there, under the interface of an operator."""
-
-    rounding = float(np.finfo(np.float64).eps)
-
-    def __init__(self, matrix: Any) -> None:
-        self.held = np.asarray(matrix, np.float64)
-        if self.held.ndim != 2 or self.held.shape[0] != self.held.shape[1]:
-            raise ValueError(f"expected an Operator or a symmetric matrix [n, n], got shape {list(self.held.shape)}")
-        if not np.allclose(self.held, self.held.T, rtol=1e-5, atol=1e-6 * np.abs(self.held).max(initial=0.0)):
-            raise ValueError("the matrix is not symmetric: take (A + A.T) / 2")
-        self.size = len(self.held)
-
-    def apply(self, rows: Any) -> np.ndarray:
-        return np.asarray(rows, np.float64) @ self.held
-
-    def matrix(self, *, limit: int = 5000) -> np.ndarray:
-        return self.held
-
-    def tree(self, vector: Any) -> Any:
-        return np.asarray(vector)
-
-
-def as_operator(matrix: Any) -> Any:
-    """The operator itself, or one for a symmetric matrix.
-
-    Raises:
-      ValueError: an array that is no symmetric matrix.
-    """
-    return matrix if isinstance(matrix, Operator | Dense) else Dense(matrix)
