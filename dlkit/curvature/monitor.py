@@ -64,7 +64,7 @@ class CurvatureMonitor(Callback):
 
     interval: int = 100
     budget: float | None = 0.1
-    examples: int = 256
+    examples: int = 128
     steps: int = 12
     probes: int = 4
     momentum: float = 0.0
@@ -118,7 +118,9 @@ class CurvatureMonitor(Callback):
             jax.block_until_ready(run.state.params)
             self._clock = (run.step, time.perf_counter())
         if run.step >= self._next:
-            self._measure(run)
+            self._next = run.step + (1 if self._program is not None else self._wait(run))
+            if self._next <= run.step + 1:
+                self._measure(run)
         self._keep(run)
 
     def _measure(self, run: "Run") -> None:
@@ -143,14 +145,23 @@ class CurvatureMonitor(Callback):
         self.seconds += now - begun
         self._next = run.step + max(self.interval, self._affordable(run.step, now, now - begun))
 
+    def _wait(self, run: "Run") -> int:
+        """Steps until the first measurement, whose cost is guessed: a product takes about two steps' work."""
+        if self.budget is None or self._clock is None or run.step <= self._clock[0]:
+            return 1
+        now = time.perf_counter()
+        rows = self._batch["weight"].shape[0] / run.loader.batch_size
+        each = (now - self._clock[1]) / (run.step - self._clock[0])
+        return self._affordable(run.step, now, 1.3 * each * rows * (2 * (self.steps + self.probes) + 3))
+
     def _affordable(self, step: int, now: float, cost: float) -> int:
         """Steps until the next measurement keeps to the budget."""
         if self.budget is None or self._clock is None or step <= self._clock[0]:
             return 1
         passed = now - self._clock[1] - self.seconds - self.compile_seconds
         each = max(passed / (step - self._clock[0]), 1e-9)
-        # What is spent by then, over all time until then, must be the budget at most.
-        wanted = (self.seconds + cost) / self.budget - (self.seconds + cost)
+        # What is spent by then, over all time until then, must be the budget at most; a fifth is left for surprises.
+        wanted = (self.seconds + cost) / (0.8 * self.budget) - (self.seconds + cost)
         return math.ceil(max(wanted - passed, 0.0) / each)
 
     def _row(self, run: "Run", found: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def test_edge_of_stability(tmp_path):
     """Full-batch gradient descent: lambda_max rises to 2 / lr and stays near it (Cohen et al. 2021, figure 1)."""
     task = train.Task(nn.Chain(nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 10)), losses.mse)
     lr = 1.0
-    monitor = curvature.CurvatureMonitor(interval=50, budget=None, steps=16)
+    monitor = curvature.CurvatureMonitor(interval=50, budget=None, steps=16, examples=192)
     log = train.JsonLines(tmp_path / "rows.jsonl")
     result = train.fit(task, optim.sgd(lr), SET, epochs=800, batch_size=192, callbacks=[monitor, log], log_every=50)
     share = np.array([row["curvature/lambda_max"] for row in monitor.rows]) * lr / 2
@@ -70,7 +70,7 @@ def test_dead_units_updates_and_alarms():
 
 
 def test_the_interval_is_widened_to_keep_the_budget():
-    """Steps of 0.1 s, measurements of 1 s, by a clock of our own: they take 10 % in the end."""
+    """Steps of 0.1 s, measurements of 1 s, by a clock of our own: they take four fifths of 10 % in the end."""
     monitor = curvature.CurvatureMonitor(interval=5, budget=0.1)
     monitor._clock, now, following, measured = (0, 0.0), 0.0, 5, []
     for step in range(1, 2001):
@@ -80,8 +80,8 @@ def test_the_interval_is_widened_to_keep_the_budget():
             monitor.seconds += 1.0
             following = step + max(monitor.interval, monitor._affordable(step, now, 1.0))
             measured.append(step)
-    assert 0.09 < monitor.seconds / now <= 0.1
-    assert set(np.diff(measured)[1:].tolist()) <= {90, 91}  # of 0.1 s, rounding up
+    assert 0.07 < monitor.seconds / now <= 0.08
+    assert set(np.diff(measured)[1:].tolist()) <= {115, 116}  # of 0.1 s, rounding up
 
 
 def test_pictures(tmp_path):
