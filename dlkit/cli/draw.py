@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["draw", "save_example"]
+__all__ = ["draw", "predictions", "rebuilds", "save_example"]
 
 
 def draw(folder: Path, history: Sequence[Mapping[str, Any]], outputs: Any, test: Any, loss: str) -> list[Path]:
@@ -43,6 +43,22 @@ def draw(folder: Path, history: Sequence[Mapping[str, Any]], outputs: Any, test:
             inspect.misclassified(x, targets, predictions, said, names, path, title=f"{folder.name}, misclassified")
         )
     return made
+
+
+def rebuilds(parts: Any) -> bool:
+    """Whether the run is of an autoencoder whose pictures can be drawn."""
+    return parts.task.targets == "x" and parts.test is not None
+
+
+def predictions(parts: Any, params: Any, state: Any) -> Any:
+    """The model's outputs on the test set; None for an autoencoder, whose outputs are as large as the data."""
+    from dlkit import train
+
+    if rebuilds(parts):
+        return None
+    names = parts.task.inputs
+    x = parts.test[names] if isinstance(names, str) else tuple(parts.test[name] for name in names)
+    return train.predict(parts.task.model, params, state, x, batch_size=parts.eval_batch_size)
 
 
 def save_example(folder: Path, test: Any) -> Path | None:

@@ -18,7 +18,8 @@ class Plot:
     """The directory of a run, such as runs/digits_cnn (or the config that made it)."""
 
     def run(self) -> int:
-        from dlkit.cli.draw import draw
+        from dlkit.cli.draw import draw, predictions, rebuilds
+        from dlkit.cli.draw_codes import draw_codes
         from dlkit.cli.runs import locate, restored
         from dlkit.cli.setup import prepare
         from dlkit.config.errors import ConfigError
@@ -31,11 +32,10 @@ class Plot:
             parts = assemble(config)
             params, state, _ = restored(folder, parts.task.model)
             rows = train.read_rows(folder / "metrics.jsonl", "epoch") if (folder / "metrics.jsonl").exists() else []
-            outputs = None
-            if parts.test is not None:
-                size = parts.eval_batch_size
-                outputs = train.predict(parts.task.model, params, state, parts.test["x"], batch_size=size)
+            outputs = None if parts.test is None else predictions(parts, params, state)
             made = draw(folder, rows, outputs, parts.test, config.loss.name)
+            if rebuilds(parts):
+                made += draw_codes(folder, parts.task.model, params, state, parts.test)
         if not made:
             raise ConfigError(f"there is nothing to draw in {str(folder)!r} yet: no epoch is finished")
         say("\n".join(map(str, made)))

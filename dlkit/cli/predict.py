@@ -35,15 +35,18 @@ class Predict:
         from dlkit.cli.setup import prepare
         from dlkit.config import build
         from dlkit.config.errors import ConfigError
+        from dlkit.config.model_parts import REBUILD
 
         if not self.images:
             raise ConfigError("predict wants at least one picture: dlkit predict RUN IMAGE ...")
         folder, config = locate(self.run_)
         shape = build.input_shape(config)
+        if config.model.name in REBUILD:
+            raise ConfigError(f"this run is of a {config.model.name}, which knows no classes; dlkit plot draws it")
         if shape is None:
             raise ConfigError("this model does not say what its input is: set model.input in its config")
         pictures = np.stack([read_picture(path, shape, invert=self.invert) for path in self.images])
-        if config.data.name == "mnist":  # trained on bytes, which it rescales itself
+        if config.data.name in ("mnist", "cifar10"):  # trained on bytes, which it rescales itself
             pictures = (pictures * 255).round().astype(np.uint8)
         with prepare(config.train.platform, config.train.matmul_precision):
             from dlkit import train

@@ -40,7 +40,8 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     devices = jax.devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu, {_cores()} cores"
     shape = build.input_shape(config) or parts.training["x"].shape[1:]
-    summary = inspect.summary(parts.task.model, (1, *shape), dtype=parts.training["x"].dtype)
+    whole = None if "senders" in parts.training else (1, *shape)  # a graph is more than one array
+    summary = inspect.summary(parts.task.model, whole, dtype=parts.training["x"].dtype)
     sets = {"train": parts.training, "valid": parts.valid, "test": parts.test}
     sizes = [f"{len(held):,} {name}" for name, held in sets.items() if held is not None]
     field = parts.training["x"]
@@ -54,6 +55,7 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
         *(f"         {line}" for line in overridden),
         f"run      {folder} (config.toml there: every value, defaults included)",
         f"data     {config.data.name}: {', '.join(sizes)}; x {field.dtype}{list(field.shape[1:])}",
+        *_instead(config.data.name, parts.training.name),
         f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
         f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
         f"model    {summary.parameters:,} parameters, {_flops(summary.flops)}",
@@ -68,6 +70,15 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
     lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
     return "\n".join(lines) + "\n"
+
+
+INSTEAD = {("mnist", "digits"): "MNIST", ("cora", "karate"): "Cora"}
+
+
+def _instead(asked: str, given: str | None) -> list[str]:
+    """That the data is other than what was asked for, where the config allows a fallback."""
+    name = INSTEAD.get((asked, given or ""))
+    return [] if name is None else [f"note: {name} is not here, so this runs on {given} instead (data.fallback)"]
 
 
 def _options(parts: Any) -> list[str]:
@@ -118,6 +129,10 @@ def after(folder: Path, source: str, overrides: Sequence[str], example: Path | N
         "learning_curves.png": "",
         "confusion_matrix.png": "",
         "misclassified.png": "",
+        "reconstructions.png": "",
+        "samples.png": "",
+        "manifold.png": "",
+        "latent.png": "",
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     width = max((len(name) for name, _ in there), default=0)

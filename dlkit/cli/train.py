@@ -89,7 +89,8 @@ class Train:
     def _train(self, parts: Any, folder: Path, changed: list[str]) -> int:
         from dlkit import train
         from dlkit.cli import resume
-        from dlkit.cli.draw import draw, save_example
+        from dlkit.cli.draw import draw, predictions, rebuilds, save_example
+        from dlkit.cli.draw_codes import draw_codes
         from dlkit.cli.runs import RESOLVED
         from dlkit.config import save
         from dlkit.config.errors import ConfigError
@@ -133,9 +134,11 @@ class Train:
             if watch.began is not None or not (folder / "result.json").is_file():
                 text = json.dumps(about | {"seconds": seconds}, indent=1) + "\n"
                 (folder / "result.json").write_text(text, encoding="utf-8")
-            outputs = train.predict(parts.task.model, params, state, parts.test["x"], batch_size=size)
+            outputs = predictions(parts, params, state)
         if parts.config.train.plots:
             draw(folder, result.history, outputs, parts.test, parts.config.loss.name)
+            if rebuilds(parts):
+                draw_codes(folder, parts.task.model, result.state.params, result.state.state, parts.test)
         say(after(folder, self.config, self.overrides, save_example(folder, parts.test), parts.config.train.epochs))
         return 0
 

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
+
 from dlkit import data, train
 from dlkit.config import build
 from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
+from dlkit.config.model_parts import REBUILD
 from dlkit.config.schema import Config
-from dlkit.config.sources import datasets
+from dlkit.config.sources import GRAPHS, datasets
 
 __all__ = ["Parts", "assemble"]
 
@@ -52,14 +55,34 @@ class Parts:
     @property
     def eval_batch_size(self) -> int:
         """Examples at a time where nothing is learned."""
-        return self.config.train.eval_batch_size or 256
+        # A batch is filled up to its size, and a graph is one large example.
+        return self.config.train.eval_batch_size or (1 if self.config.data.name in GRAPHS else 256)
 
 
 def task_of(config: Config) -> train.Task:
     """The model, its loss, its metrics and its penalty."""
+    model, loss, regularizer = build.model(config), build.loss(config.loss), build.regularizer(config)
+    rebuilds = config.model.name in REBUILD
+    fields = ("x", "senders", "receivers") if config.data.name in GRAPHS else "x"
+    if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
+        raise ConfigError(f"loss: {config.loss.name} does not go with the model {config.model.name}: negative_elbo is "
+                          "the loss of a vae")  # fmt: skip
     return train.Task(
-        build.model(config), build.loss(config.loss), build.metric_table(config.metrics), build.regularizer(config)
-    )
+        model, Pixels(loss) if rebuilds else loss, build.metric_table(config.metrics), regularizer,
+        inputs=fields, targets="x" if rebuilds else "y",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A loss whose targets are pictures: bytes become numbers in [0, 1], as in front of the model."""
+
+    loss: Any
+
+    def __call__(self, outputs: Any, targets: Any) -> Any:
+        if not jnp.issubdtype(targets.dtype, jnp.floating):
+            targets = targets.astype(jnp.float32) / 255
+        return self.loss(outputs, targets)
 
 
 def assemble(config: Config) -> Parts:
@@ -82,5 +105,6 @@ def assemble(config: Config) -> Parts:
             f"train.accumulate: {config.train.accumulate} does not divide train.batch_size = {config.train.batch_size}"
         )
     outputs = check_shapes(task, optimizer, training, config.train.batch_size, config.train.freeze)
-    check_labels(config, outputs, (training, valid, test))
+    if config.model.name not in REBUILD:
+        check_labels(config, outputs, (training, valid, test))
     return Parts(config, task, optimizer, training, valid, test, steps)

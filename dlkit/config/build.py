@@ -1,17 +1,16 @@
 """From a configuration to the objects of a run. Every name resolves in one of the closed tables below."""
 
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dlkit import losses, metrics, models, nn, optim
+from dlkit import losses, metrics, optim
+from dlkit.config.build_model import input_shape, model
 from dlkit.config.errors import ConfigError
 from dlkit.config.parts import LossSpec, MetricSpec, OptimizerSpec, ScheduleSpec
 from dlkit.config.schema import Config
-from dlkit.config.sources import EXAMPLES
 
-__all__ = ["loss", "metric_table", "model", "optimizer", "regularizer", "schedule"]
+__all__ = ["input_shape", "loss", "metric_table", "model", "optimizer", "regularizer", "schedule"]
 
 LOSSES: Mapping[str, Callable[..., Any]] = {
     "cross_entropy": losses.cross_entropy,
@@ -19,6 +18,7 @@ LOSSES: Mapping[str, Callable[..., Any]] = {
     "multiclass_hinge": losses.multiclass_hinge,
     "binary_cross_entropy": losses.binary_cross_entropy,
     "huber": losses.huber,
+    "negative_elbo": losses.negative_elbo,
     "mse": losses.mse,
     "mae": losses.mae,
     "l2_loss": losses.l2_loss,
@@ -42,64 +42,6 @@ OPTIMIZERS: Mapping[str, Callable[..., Any]] = {
     "adam": optim.adam,
     "adamw": optim.adamw,
 }
-
-
-def input_shape(config: Config) -> tuple[int, ...] | None:
-    """The shape of one example as the model takes it; None where a `chain` does not say."""
-    spec = config.model
-    if spec.name == "cnn":
-        wanted: tuple[int, ...] | None = spec.input
-    elif spec.name == "resnet20":
-        wanted = (32, 32, 3)
-    elif spec.name == "chain":
-        wanted = spec.input
-    else:
-        given = EXAMPLES.get(config.data.name)
-        d_in = spec.widths[0] if spec.name == "mlp" else spec.d_in
-        if given is not None and math.prod(given) != d_in:
-            key = "widths[0]" if spec.name == "mlp" else "d_in"
-            raise ConfigError(
-                f"model.{key}: {spec.name} takes {d_in} numbers, but an example of {config.data.name} is "
-                f"{list(given)}, {math.prod(given)} numbers"
-            )
-        return given or (d_in,)
-    given = EXAMPLES.get(config.data.name)
-    if wanted is not None and given is not None and wanted != given:
-        raise ConfigError(
-            f"model.input: {spec.name} takes {list(wanted)}, but an example of {config.data.name} is {list(given)}"
-        )
-    return wanted or given
-
-
-def model(config: Config) -> nn.Layer[Any, Any]:
-    """The model, with what its data needs in front: bytes become numbers in [0, 1], pictures one axis for an `mlp`.
-
-    Raises:
-      ConfigError: it does not fit the data, or a layer of a `chain` is wrong.
-    """
-    shape = input_shape(config)
-    spec = config.model
-    front: dict[str, nn.Layer[Any, Any]] = {}
-    if config.data.name == "mnist":
-        front["rescale"] = nn.Rescale(1 / 255)
-    try:
-        if spec.name == "chain":
-            body = spec.build()
-        elif spec.name == "mlp":
-            body = models.mlp(spec.widths, spec.activation, spec.dropout, spec.norm)
-        elif spec.name == "linear":
-            body = models.linear(spec.d_in, spec.classes)
-        elif spec.name == "resnet20":
-            body = models.resnet20(spec.classes)
-        else:
-            body = models.cnn(**spec.model_dump(exclude={"name"}))
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from None
-    if spec.name in ("mlp", "linear") and shape is not None and len(shape) > 1:
-        front["flatten"] = nn.Flatten(len(shape))
-    return nn.Chain(**front, **body.children()) if front else body
 
 
 def loss(spec: LossSpec) -> Callable[..., Any]:

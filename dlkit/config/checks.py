@@ -25,8 +25,9 @@ def check_shapes(
       ConfigError: one of them refuses what it would get; the message begins with its section.
     """
     rows = min(batch_size, len(training))
-    x, y = (jax.ShapeDtypeStruct((rows, *training[k].shape[1:]), training[k].dtype) for k in ("x", "y"))
-    weight = jax.ShapeDtypeStruct((rows,), np.dtype(np.float32))
+    x, y = (_shapes(training, names, rows) for names in (task.inputs, task.targets))
+    held = training["weight"].shape[1:] if "weight" in training else ()
+    weight = jax.ShapeDtypeStruct((rows, *held), np.dtype(np.float32))
     model = task.model
     params, state = jax.eval_shape(model.init, jax.random.key(0)), jax.eval_shape(model.init_state)
 
@@ -49,6 +50,12 @@ def check_shapes(
         raise ConfigError(f"train.freeze: {', '.join(map(repr, freeze))} leave no parameter to train")
     _traced("optimizer", optimizer.init, trained)
     return outputs
+
+
+def _shapes(training: data.Arrays, names: str | tuple[str, ...], rows: int) -> Any:
+    if not isinstance(names, str):
+        return tuple(_shapes(training, name, rows) for name in names)
+    return jax.ShapeDtypeStruct((rows, *training[names].shape[1:]), training[names].dtype)
 
 
 def _shape(array: Any) -> str:

@@ -1,16 +1,15 @@
-"""The parts of a run that are chosen by name: models, losses, metrics, optimizers, schedules.
+"""The parts of a run that are chosen by name: losses, metrics, optimizers, schedules.
 
 Each is a frozen, strict record whose `name` picks it out of the closed list below; nothing is imported by name.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dlkit.nn.layer import Layer
 from dlkit.tree import WEIGHTS
 
-__all__ = ["LossSpec", "MetricSpec", "ModelSpec", "OptimizerSpec", "RegularizerSpec", "ScheduleSpec", "Section"]
+__all__ = ["LossSpec", "MetricSpec", "OptimizerSpec", "RegularizerSpec", "ScheduleSpec", "Section"]
 
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
@@ -32,66 +31,6 @@ NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Globs = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100)]
 Activation = Literal["relu", "gelu", "silu", "elu", "selu", "tanh", "sigmoid", "leaky_relu", "softplus", "mish"]
-
-
-# Models
-
-
-class Mlp(Section):
-    """A multilayer perceptron; `widths` runs from the input to the output."""
-
-    name: Literal["mlp"]
-    widths: Annotated[Widths, Field(min_length=2)]
-    activation: Activation = "relu"
-    dropout: Rate = 0.0
-    norm: Literal["batch", "layer"] | None = None
-
-
-class Cnn(Section):
-    """A small convolutional network; `input` is `[height, width, channels]`."""
-
-    name: Literal["cnn"]
-    input: Annotated[tuple[Width, Width, Width], Field()]
-    classes: Width
-    channels: Annotated[Widths, Field(min_length=1)] = (32, 64)
-    hidden: Width | None = None
-    kernel: Annotated[int, Field(ge=1, le=31)] = 3
-    convs: Annotated[int, Field(ge=1, le=10)] = 1
-    activation: Activation = "relu"
-    dropout: Rate = 0.0
-    norm: Literal["batch"] | None = None
-
-
-class Linear(Section):
-    """One affine map from the flattened input: logistic regression, or a linear classifier, as the loss says."""
-
-    name: Literal["linear"]
-    d_in: Width
-    classes: Width
-
-
-class Resnet20(Section):
-    """The residual network of 20 layers for 32 x 32 x 3 images."""
-
-    name: Literal["resnet20"]
-    classes: Width = 10
-
-
-class Chain(Section):
-    """One layer after another, written out: each has a `type` (a layer of dlkit) and its fields."""
-
-    name: Literal["chain"]
-    layers: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, max_length=1000)]
-    input: Annotated[tuple[Width, ...], Field(min_length=1, max_length=6)] | None = None
-
-    def build(self) -> Layer[Any, Any]:
-        """The layer."""
-        from dlkit.config.definitions import from_data
-
-        return from_data({"type": "Chain", "layers": self.layers})
-
-
-ModelSpec = Annotated[Mlp | Cnn | Linear | Resnet20 | Chain, Field(discriminator="name")]
 
 
 # Losses
@@ -124,7 +63,16 @@ class PlainLoss(Section):
     name: Literal["binary_cross_entropy", "mse", "mae", "l2_loss", "log_cosh", "poisson_nll"]
 
 
-LossSpec = Annotated[CrossEntropy | Focal | MulticlassHinge | Huber | PlainLoss, Field(discriminator="name")]
+class NegativeElbo(Section):
+    """The bound of a `vae`; `beta` weighs the divergence of its codes from the prior."""
+
+    name: Literal["negative_elbo"]
+    beta: NotNegative = 1.0
+
+
+LossSpec = Annotated[
+    CrossEntropy | Focal | MulticlassHinge | Huber | NegativeElbo | PlainLoss, Field(discriminator="name")
+]
 
 
 # Metrics

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
+from dlkit.config.model_parts import ModelSpec
 from dlkit.config.parts import (
     FOLDER_PATTERN,
     NAME_PATTERN,
     LossSpec,
     MetricSpec,
-    ModelSpec,
     Name,
     OptimizerSpec,
     RegularizerSpec,
@@ -41,11 +41,39 @@ class Digits(Section):
 
 
 class Mnist(Section):
-    """MNIST with its own test set; `valid` is taken from the 60,000 training images."""
+    """MNIST with its own test set; `valid` is taken from the 60,000 training images.
+
+    With `fallback`, where MNIST cannot be had, scikit-learn's digits enlarged to 28 x 28; the run says so.
+    """
 
     name: Literal["mnist"]
     valid: Size = 5000
     limit: Count | None = None
+    fallback: bool = False
+
+
+class Cifar10(Section):
+    """CIFAR-10 from archives of JPEG files under DLKIT_DATA; at most `per_class` training pictures of each class."""
+
+    name: Literal["cifar10"]
+    valid: Size = 0.1
+    limit: Count | None = None
+    per_class: Count | None = None
+
+
+class Cora(Section):
+    """The citations of Cora under DLKIT_DATA; with `fallback`, where it is missing, `karate_club`; the run says so."""
+
+    name: Literal["cora"]
+    limit: None = None
+    fallback: bool = False
+
+
+class KarateClub(Section):
+    """Zachary's karate club, 34 nodes in two classes."""
+
+    name: Literal["karate_club"]
+    limit: None = None
 
 
 class ArraysFile(Section):
@@ -61,7 +89,7 @@ class ArraysFile(Section):
     limit: Count | None = None
 
 
-DataSpec = Annotated[Digits | Mnist | ArraysFile, Field(discriminator="name")]
+DataSpec = Annotated[Digits | Mnist | Cifar10 | Cora | KarateClub | ArraysFile, Field(discriminator="name")]
 
 
 class EarlyStopping(Section):

@@ -7,14 +7,43 @@ import numpy as np
 
 from dlkit import data
 from dlkit.config.errors import ConfigError, nearest
-from dlkit.config.schema import ArraysFile, Config
+from dlkit.config.schema import ArraysFile, Config, Cora, KarateClub, Mnist
 
-__all__ = ["EXAMPLES", "Split", "datasets"]
+__all__ = ["EXAMPLES", "GRAPHS", "Split", "datasets", "graph_sizes"]
 
 Split = tuple[data.Arrays, data.Arrays | None, data.Arrays | None]
 
-EXAMPLES = {"digits": (8, 8, 1), "mnist": (28, 28, 1)}
+EXAMPLES = {"digits": (8, 8, 1), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 """The shape of one example where the name says it."""
+
+GRAPHS = ("cora", "karate_club")
+"""Where an example is a graph."""
+
+
+def graph_sizes(config: Config) -> tuple[int, int]:
+    """Features and classes of a node of the data.
+
+    Raises:
+      ConfigError: the data is no graph, or is missing.
+    """
+    if config.data.name not in GRAPHS:
+        raise ConfigError(
+            f"model: {config.model.name} wants a graph, but data is {config.data.name}: expected {' or '.join(GRAPHS)}"
+        )
+    train = _graph(config)[0]
+    return train["x"].shape[-1], int(train["y"].max()) + 1
+
+
+def _graph(config: Config) -> tuple[data.Arrays, data.Arrays, data.Arrays]:
+    spec = config.data
+    if spec.name == "karate_club":
+        return data.karate_club()
+    try:
+        return data.cora()
+    except FileNotFoundError as error:
+        if spec.name == "cora" and spec.fallback:
+            return data.karate_club()
+        raise ConfigError(f"data: {error}; with data.fallback = true the karate club takes its place") from None
 
 
 def datasets(config: Config) -> Split:
@@ -25,9 +54,16 @@ def datasets(config: Config) -> Split:
     """
     spec = config.data
     try:
+        if isinstance(spec, Cora | KarateClub):
+            return _graph(config)
+        test: data.Arrays | None
         if spec.name == "mnist":
-            train, valid, _ = data.split(data.mnist("train"), valid=spec.valid, test=0, seed=config.seed, stratify="y")
-            test: data.Arrays | None = data.mnist("test")
+            whole, test = _mnist(spec)
+            valid_size = spec.valid if len(whole) > 10_000 or isinstance(spec.valid, float) else 0.1
+            train, valid, _ = data.split(whole, valid=valid_size, test=0, seed=config.seed, stratify="y")
+        elif spec.name == "cifar10":
+            whole, test = (data.cifar10(part, per_class=spec.per_class) for part in ("train", "test"))
+            train, valid, _ = data.split(whole, valid=spec.valid, test=0, seed=config.seed, stratify="y")
         else:
             whole = data.digits() if spec.name == "digits" else _from_file(spec)
             by = "y" if spec.name == "digits" or (spec.stratify and whole["y"].dtype.kind in "iu") else None
@@ -35,9 +71,23 @@ def datasets(config: Config) -> Split:
         if spec.limit is not None and spec.limit < len(train):
             by = "y" if train["y"].dtype.kind in "iu" else None
             train = data.split(train, valid=0, test=len(train) - spec.limit, seed=config.seed, stratify=by)[0]
-    except ValueError as error:
+    except (ValueError, FileNotFoundError) as error:
         raise ConfigError(f"data: {error}") from None
     return train, valid if len(valid) else None, test if test is not None and len(test) else None
+
+
+def _mnist(spec: Mnist) -> tuple[data.Arrays, data.Arrays]:
+    """MNIST; or, where it is missing and the config allows it, scikit-learn's digits at its size, as bytes."""
+    try:
+        return data.mnist("train"), data.mnist("test")
+    except data.DownloadError:
+        if not spec.fallback:
+            raise
+    whole = data.digits()
+    x = np.pad(np.kron(whole["x"], np.ones((1, 3, 3, 1), np.float32)), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    large = data.Arrays(name="digits", classes=whole.classes, x=(255 * x).round().astype(np.uint8), y=whole["y"])
+    train, _, test = data.split(large, valid=0, test=0.2, seed=0, stratify="y")
+    return train, test
 
 
 def _from_file(spec: ArraysFile) -> data.Arrays:

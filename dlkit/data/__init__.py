@@ -1,8 +1,10 @@
 """Data: arrays by name, splits, a loader whose order is a pure function, prefetching, and real datasets."""
 
+from dlkit.data.cifar import cifar10
 from dlkit.data.dataset import Arrays
 from dlkit.data.digits import digits
 from dlkit.data.download import DownloadError
+from dlkit.data.graphs import cora, karate_club
 from dlkit.data.idx import ChecksumError, IdxError, read_idx
 from dlkit.data.loader import Loader
 from dlkit.data.mnist import mnist
@@ -20,7 +22,10 @@ __all__ = [
     "IdxError",
     "Loader",
     "Tokenizer",
+    "cifar10",
+    "cora",
     "digits",
+    "karate_club",
     "kfold",
     "load_tokenizer",
     "mnist",

@@ -19,7 +19,7 @@ class Loader:
     A batch is a dict of the dataset's fields (`[B, ...]`) with `weight` (float32 `[B]`) and `index` (int32 `[B]`, the
     number of each example in the dataset). The last batch is as large as the others: it is filled with examples from
     the start of the epoch's order at weight 0, so that nothing recompiles and sum(w m) / sum(w) over an epoch counts
-    each example once. A dataset's own field `weight` (`[n]`) is multiplied in.
+    each example once. A dataset's own field `weight` is multiplied in: `[n]`, or `[n, T]` for tokens or nodes.
 
     There is no hidden position: `batch(epoch, index)` gives the same batch however often and from wherever it is
     called. With P processes, process r gets rows r B/P .. (r + 1) B/P of the same global batch: the order does not
@@ -78,8 +78,6 @@ class Loader:
             raise ValueError(f"drop_last=True leaves no batch: batch_size {size} exceeds the {n} examples")
         if "index" in self.dataset:
             raise ValueError("field 'index' is the loader's own, the number of each example: rename the dataset's")
-        if "weight" in self.dataset and self.dataset["weight"].ndim != 1:
-            raise ValueError(f"field 'weight' must have shape [n], got {list(self.dataset['weight'].shape)}")
         _name(self.transform)
         ones = np.ones(size // count, np.float32)
         ones.flags.writeable = False  # every full batch shares it
@@ -114,7 +112,8 @@ class Loader:
         if real < local:
             weight = (np.arange(local) < real).astype(np.float32)
         if "weight" in batch:
-            weight = weight * batch["weight"].astype(np.float32)
+            own = batch["weight"].astype(np.float32)
+            weight = weight.reshape(-1, *(1,) * (own.ndim - 1)) * own
         batch["weight"] = weight
         batch["index"] = rows.astype(np.int32)
         return batch if self.transform is None else self._transformed(batch)

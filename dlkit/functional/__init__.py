@@ -21,6 +21,7 @@ from dlkit.functional.activations import (
     tanh_shrink,
 )
 from dlkit.functional.convolution.adaptive import adaptive_avg_pool, adaptive_max_pool, adaptive_windows
+from dlkit.functional.convolution.augment import random_crop, random_flip
 from dlkit.functional.convolution.conv import conv, conv_transpose
 from dlkit.functional.convolution.grid import affine_grid, grid_sample
 from dlkit.functional.convolution.padding import crop, pad
@@ -189,6 +190,8 @@ __all__ = [
     "power_iteration",
     "prelu",
     "quantize",
+    "random_crop",
+    "random_flip",
     "read_memory",
     "reglu",
     "relative_buckets",

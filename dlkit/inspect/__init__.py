@@ -1,5 +1,6 @@
 """Looking at models and runs: summaries, costs, signals, surfaces, pictures."""
 
+from dlkit.inspect.codes import latent_scatter, picture_grid, reconstructions
 from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
 from dlkit.inspect.paths import descend, paths_plot
@@ -20,10 +21,13 @@ __all__ = [
     "count_evaluations",
     "descend",
     "flops",
+    "latent_scatter",
     "learning_curves",
     "misclassified",
     "paths_plot",
+    "picture_grid",
     "quadratic",
+    "reconstructions",
     "signal_profile",
     "summary",
 ]

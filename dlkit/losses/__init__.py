@@ -8,6 +8,7 @@ is called for you, give a function of your own that takes the outputs apart. Hal
 float32. `docs/losses.md` has the formulas and the names in other libraries in one table.
 """
 
+from dlkit.losses.auxiliary import AuxLoss
 from dlkit.losses.binary import binary_cross_entropy, binary_focal, hinge, logistic, squared_hinge
 from dlkit.losses.classification import cross_entropy, focal, kl_divergence, multiclass_hinge
 from dlkit.losses.likelihood import gaussian_nll, poisson_nll
@@ -15,10 +16,12 @@ from dlkit.losses.penalties import WEIGHTS, Penalty, elastic_net, l1, l2
 from dlkit.losses.regression import huber, l2_loss, log_cosh, mae, mse, smooth_l1
 from dlkit.losses.sequence import ctc
 from dlkit.losses.similarity import contrastive, cosine_distance, cosine_embedding, triplet
+from dlkit.losses.variational import gaussian_kl, negative_elbo
 from dlkit.losses.weighting import weighted_mean
 
 __all__ = [
     "WEIGHTS",
+    "AuxLoss",
     "Penalty",
     "binary_cross_entropy",
     "binary_focal",
@@ -29,6 +32,7 @@ __all__ = [
     "ctc",
     "elastic_net",
     "focal",
+    "gaussian_kl",
     "gaussian_nll",
     "hinge",
     "huber",
@@ -41,6 +45,7 @@ __all__ = [
     "mae",
     "mse",
     "multiclass_hinge",
+    "negative_elbo",
     "poisson_nll",
     "smooth_l1",
     "squared_hinge",

@@ -1,6 +1,8 @@
-"""Recipes: functions that return layers, one family a file."""
+"""Recipes: functions that return layers, one family a file; models by name; looking into one."""
 
+from dlkit.models.autoencoder import autoencoder, conv_autoencoder, vae
 from dlkit.models.cnn import cnn
+from dlkit.models.graph import NodeOutputs, gat, gcn, graph_sage
 from dlkit.models.language.beam import beam_search
 from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
 from dlkit.models.language.decoder import Decoder, gpt, llama
@@ -11,29 +13,81 @@ from dlkit.models.language.whisper import AudioEncoder, whisper_encoder
 from dlkit.models.linear import linear
 from dlkit.models.mlp import mlp
 from dlkit.models.parts import ACTIVATIONS
-from dlkit.models.resnet import PadShortcut, resnet20
+from dlkit.models.registry import create
+from dlkit.models.registry import list_models as list
+from dlkit.models.surgery import features, with_head
+from dlkit.models.vae import VAE, VAEOutputs, importance_bound
+from dlkit.models.vision.branches import AuxHeads, Branches
+from dlkit.models.vision.convnext import convnext, convnext_names
+from dlkit.models.vision.densenet import densenet, densenet_names
+from dlkit.models.vision.inception import inception_v1, inception_v3
+from dlkit.models.vision.inception_names import inception_v1_names, inception_v3_names
+from dlkit.models.vision.mobilenet import mobilenet_v2, mobilenet_v2_names
+from dlkit.models.vision.resnet import resnet, resnet_names
+from dlkit.models.vision.resnet_cifar import PadShortcut, resnet20
+from dlkit.models.vision.unet import unet
+from dlkit.models.vision.vgg import alexnet, alexnet_names, vgg, vgg_names
+from dlkit.models.vision.vit import ClassToken, First, ImagePositions, vit, vit_names
 
 __all__ = [
     "ACTIVATIONS",
     "GREEDY",
     "T5",
+    "VAE",
     "AudioEncoder",
+    "AuxHeads",
     "Bert",
     "Bias",
+    "Branches",
+    "ClassToken",
     "Decoder",
+    "First",
+    "ImagePositions",
     "MaskedHead",
+    "NodeOutputs",
     "PadShortcut",
     "Sampler",
+    "VAEOutputs",
+    "alexnet",
+    "alexnet_names",
+    "autoencoder",
     "beam_search",
     "bert",
     "cnn",
+    "conv_autoencoder",
+    "convnext",
+    "convnext_names",
+    "create",
+    "densenet",
+    "densenet_names",
+    "features",
+    "gat",
+    "gcn",
     "generate",
     "gpt",
+    "graph_sage",
+    "importance_bound",
+    "inception_v1",
+    "inception_v1_names",
+    "inception_v3",
+    "inception_v3_names",
     "linear",
+    "list",
     "llama",
     "mlp",
+    "mobilenet_v2",
+    "mobilenet_v2_names",
+    "resnet",
     "resnet20",
+    "resnet_names",
     "stream",
     "t5",
+    "unet",
+    "vae",
+    "vgg",
+    "vgg_names",
+    "vit",
+    "vit_names",
     "whisper_encoder",
+    "with_head",
 ]

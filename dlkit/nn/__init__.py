@@ -19,6 +19,7 @@ from dlkit.nn.activations import (
     TanhShrink,
 )
 from dlkit.nn.combinators import Chain, Residual, Stack, is_pure
+from dlkit.nn.convolution.augment import RandomCrop, RandomFlip
 from dlkit.nn.convolution.conv import Conv
 from dlkit.nn.convolution.conv_blocks import BasicBlock, Bottleneck, ConvNeXtBlock, InvertedResidual
 from dlkit.nn.convolution.conv_transpose import ConvTranspose
@@ -196,6 +197,8 @@ __all__ = [
     "Pure",
     "Quantized",
     "RMSNorm",
+    "RandomCrop",
+    "RandomFlip",
     "Reglu",
     "RelativeBias",
     "Relu",

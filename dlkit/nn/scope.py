@@ -5,7 +5,8 @@ gives the layer, checks the parameters once at the outermost layer, and notes on
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ import jax
 from dlkit.nn.checks import check_params, check_state, note_where
 from dlkit.nn.mode import EVAL, Mode
 
-__all__ = ["in_scope"]
+__all__ = ["in_scope", "listening"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,17 @@ class _Frame:
 
 
 _frame: ContextVar[_Frame | None] = ContextVar("dlkit_frame", default=None)
+_ear: ContextVar[Callable[[str, Any], None] | None] = ContextVar("dlkit_ear", default=None)
+
+
+@contextmanager
+def listening(hear: Callable[[str, Any], None]) -> Iterator[None]:
+    """Call `hear(path, y)` with what each layer gives, as long as the context lasts: for `models.features`."""
+    token = _ear.set(hear)
+    try:
+        yield
+    finally:
+        _ear.reset(token)
 
 
 def _name_in(parent: _Frame, layer: Any, params: Any) -> str:
@@ -70,7 +82,10 @@ def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
                 if "state" in given:
                     check_state(self, given["state"])
             with jax.named_scope(name or type(self).__name__):
-                return method(self, params, *args, **kwargs)
+                result = method(self, params, *args, **kwargs)
+            if (hear := _ear.get()) is not None:
+                hear(path, result[0] if method.__name__ == "apply" else result)
+            return result
         except Exception as error:
             note_where(error, path, self, given.get("x"))
             raise

@@ -14,6 +14,7 @@ from dlkit.train.curvature import Curvature, kfac_layers
 from dlkit.train.evaluate import evaluate, predict
 from dlkit.train.fit import fit
 from dlkit.train.loggers import JsonLines, TensorBoard, read_rows
+from dlkit.train.pretrain import pretrain
 from dlkit.train.run import Result, Run, load_model
 from dlkit.train.signals import Interrupted
 from dlkit.train.state import TrainState, create_state
@@ -52,6 +53,7 @@ __all__ = [
     "make_eval_step",
     "make_step",
     "predict",
+    "pretrain",
     "read",
     "read_rows",
     "restore",

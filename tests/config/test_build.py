@@ -13,6 +13,7 @@ import pytest
 
 from dlkit import losses, metrics, models, nn, optim
 from dlkit.config import ConfigError, build, load, parse
+from dlkit.config.assemble import task_of
 from dlkit.config.sources import datasets
 
 BASE = """
@@ -33,20 +34,29 @@ def config(*overrides):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_shipped_configs_build(path):
     c = load(path)
-    model = build.model(c)
-    params, state = jax.eval_shape(model.init, jax.random.key(0)), jax.eval_shape(model.init_state)
-    shape = build.input_shape(c)
-    dtype = jnp.uint8 if c.data.name == "mnist" else jnp.float32
-    x = jax.ShapeDtypeStruct((4, *shape), dtype)
-    out = jax.eval_shape(lambda p, s, x: model.apply(p, s, x, nn.EVAL)[0], params, state, x)
-    assert out.shape == (4, 10)
-    assert jax.eval_shape(build.loss(c.loss), out, jax.ShapeDtypeStruct((4,), jnp.int32)).shape == (4,)
+    task = task_of(c)
+    params, state = jax.eval_shape(task.model.init, jax.random.key(0)), jax.eval_shape(task.model.init_state)
+    graph, rebuilds = isinstance(task.model, models.NodeOutputs), task.targets == "x"
+    rows, classes = (1, params["conv2"]["b"].shape[-1]) if graph else (4, 10)
+    n = params["conv1"]["w"].shape[0] if graph else 0
+    shape = (n, n) if graph else build.input_shape(c)
+    dtype = jnp.uint8 if c.data.name in ("mnist", "cifar10") else jnp.float32
+    batch = {"x": jax.ShapeDtypeStruct((rows, *shape), dtype)}
+    batch |= {"y": jax.ShapeDtypeStruct((rows, n) if graph else (rows,), jnp.int32)}
+    batch |= {name: jax.ShapeDtypeStruct((rows, 5), jnp.int32) for name in ("senders", "receivers")}
+    loss, (_, outputs) = jax.eval_shape(lambda p, s, b: task.loss_fn(p, s, b, nn.EVAL), params, state, batch)
+    assert loss.shape == ()
+    if rebuilds:
+        assert jax.tree.leaves(outputs)[0].shape == batch["x"].shape
+    else:
+        assert outputs.shape == (*batch["y"].shape, classes)
+        assert "accuracy" in build.metric_table(c.metrics)
     jax.eval_shape(build.optimizer(c.optimizer, 100).init, params)
-    assert "accuracy" in build.metric_table(c.metrics)
 
 
-def test_there_are_the_six_configs():
+def test_there_are_these_configs():
     names = {"digits_mlp", "digits_cnn", "mnist_mlp", "mnist_cnn", "digits_logistic", "digits_hinge"}
+    names |= {"vae_mnist", "denoising_mnist", "cora_gcn", "cora_gat", "cora_sage", "cifar_resnet20"}
     assert {p.stem for p in CONFIGS} == names
 
 

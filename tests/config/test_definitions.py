@@ -50,7 +50,9 @@ ARGUMENTS = {
     "optim.ExponentialDecay": (1.0, 10, 0.5), "optim.CosineDecay": (1.0, 10),
     "optim.JoinSchedules": ((optim.ConstantSchedule(1.0), optim.CosineDecay(1.0, 5)), (3,)),
     "optim.PiecewiseConstant": (1.0, {3: 0.5}), "optim.PiecewiseInterpolate": ("cosine", 1.0, {3: 0.5, 7: 0.1}),
-    "models.PadShortcut": (2, 4, 2),
+    "models.PadShortcut": (2, 4, 2), "models.Branches": (nn.Identity(), nn.Linear(3, 2)), "models.ClassToken": (4,),
+    "models.AuxHeads": ((nn.Linear(3, 2), nn.Linear(2, 2)), (nn.Linear(2, 2),)), "models.ImagePositions": (5, 4),
+    "models.NodeOutputs": (nn.GCNConv(4, 3),), "models.VAE": (nn.Linear(3, 4), nn.Linear(2, 3), 2),
 }  # fmt: skip
 
 WRAPPED = (optim.Scale(2.0),)

@@ -1,6 +1,7 @@
 """Closed forms, extreme inputs, dtypes, shapes and messages."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,9 @@ LOSSES = {
     "cosine_embedding": lambda x: losses.cosine_embedding(x, Y, 2 * PAIRS - 1),
     "contrastive": lambda x: losses.contrastive(x, Y, PAIRS),
     "triplet": lambda x: losses.triplet(x, Y, Y[::-1]),
+    "gaussian_kl": lambda x: losses.gaussian_kl(x, Y),
+    "negative_elbo": lambda x: losses.negative_elbo(SimpleNamespace(logits=x, mean=x, log_var=Y), BITS),
+    "AuxLoss": lambda x: losses.AuxLoss()((x, 2 * x), LABELS),
     "ctc": lambda x: losses.ctc(jnp.stack([x, 2 * x, x], axis=1), jnp.array([[1, 2], [2, 1], [1, 1], [1, 2]])),
 }
 
@@ -315,13 +319,15 @@ AS_LISTS = {
     "contrastive": (([[1.0, 2.0]], [[2.0, 1.0]], [1]), {}),
     "triplet": (([[1.0, 2.0]], [[2.0, 1.0]], [[0.0, 1.0]]), {}),
     "ctc": (([[[1.0, 2.0], [0.0, 1.0]]], [[1]], [2], [1]), {}),
+    "gaussian_kl": (([[1.0, 2.0]], [[0.0, 1.0]]), {}),
     "weighted_mean": (([1.0, 2.0], [1.0, 3.0]), {}),
 }
+OF_OUTPUTS = {"negative_elbo", "AuxLoss"}  # these take what a model gives
 
 
 @pytest.mark.parametrize("name", AS_LISTS)
 def test_lists_and_numpy_arrays_in_float64_are_taken_quietly(name, unchecked):
-    assert set(AS_LISTS) == {*LOSSES, "weighted_mean"} - {"cross_entropy_soft", "crammer_singer"}
+    assert set(AS_LISTS) == {*LOSSES, "weighted_mean"} - {"cross_entropy_soft", "crammer_singer"} - OF_OUTPUTS
     loss, (lists, options) = getattr(losses, name), AS_LISTS[name]
     expected = loss(*(jnp.asarray(a) for a in lists), **options)
     assert np.isfinite(expected).all()

@@ -63,6 +63,45 @@ def test_pad_shortcut_has_the_properties_of_a_layer():
     check_layer(models.PadShortcut(2, 4, 2), jax.random.normal(jax.random.key(0), (2, 4, 4, 2)))
 
 
+def test_the_parts_of_vision_transformers_and_of_branches_have_the_properties_of_a_layer():
+    tokens = nn.Chain(models.ClassToken(4), models.ImagePositions(6, 4), models.First(), nn.Linear(4, 3))
+    # The token starts at 0 and positions near it, so what the first token gives is small at first.
+    check_layer(tokens, jax.random.normal(jax.random.key(0), (2, 5, 4)), skip=["fresh scale"])
+    branches = models.Branches(nn.Identity(), nn.Chain(nn.Linear(4, 3), nn.BatchNorm(3)), nn.Dropout(0.5))
+    check_layer(branches, jax.random.normal(jax.random.key(0), (6, 4)))
+
+
+def test_heads_of_training_are_in_the_loss_and_in_no_output_of_evaluation():
+    model = models.AuxHeads((nn.Linear(3, 4), nn.Linear(4, 2)), (nn.Linear(4, 2),))
+    params, x, y = model.init(jax.random.key(0)), jax.random.normal(jax.random.key(1), (5, 3)), jnp.arange(5) % 2
+    h = nn.Linear(3, 4)(params["body"][0], x)
+    main, aside = nn.Linear(4, 2)(params["body"][1], h), nn.Linear(4, 2)(params["aux"][0], h)
+    loss = losses.AuxLoss(weight=0.3)
+    want = losses.cross_entropy(main, y) + 0.3 * losses.cross_entropy(aside, y)
+    np.testing.assert_allclose(loss(model.apply(params, None, x, nn.training(None))[0], y), want, rtol=1e-6)
+    calm, _ = model.apply(params, None, x, nn.EVAL)
+    np.testing.assert_array_equal(calm, main)
+    np.testing.assert_array_equal(loss(calm, y), losses.cross_entropy(main, y))
+
+
+def test_what_the_parts_refuse():
+    with pytest.raises(ValueError, match=r"got x of shape \(2, 5, 4\): expected \[B, 6, 4\]; is the picture"):
+        models.ImagePositions(6, 4)({"table": jnp.zeros((1, 6, 4))}, jnp.zeros((2, 5, 4)))
+    layer = models.Branches(nn.Identity(), nn.MaxPool(2))
+    with pytest.raises(ValueError, match=r"stand side by side .*\(1, 4, 4, 2\), \(1, 2, 2, 2\)"):
+        layer.apply(layer.init(jax.random.key(0)), None, jnp.ones((1, 4, 4, 2)), nn.EVAL)
+    with pytest.raises(ValueError, match="2 pieces want 1 heads, got 0"):
+        models.AuxHeads((nn.Identity(), nn.Identity()), ())
+    with pytest.raises(ValueError, match="depths 18, 34, 50, 101, 152, got 20"):
+        models.resnet(20)
+    with pytest.raises(ValueError, match="depths 11, 13, 16, 19, got 12"):
+        models.vgg(12)
+    with pytest.raises(ValueError, match="16 x 16, which do not fit"):
+        models.vit(image=30)
+    with pytest.raises(ValueError, match="multiples of 4, got 6 x 8"):
+        models.conv_autoencoder((6, 8, 1))
+
+
 def test_dropout_and_batch_norm_act_in_training_only():
     model = models.cnn((4, 4, 2), 3, (4,), hidden=5, dropout=0.5, norm="batch")
     params, state = model.init(jax.random.key(0)), model.init_state()

@@ -13,11 +13,19 @@ from rows import attention, basics, convolution, graphs, normalization, recurren
 from dlkit import nn, tree
 from dlkit.testing import check_layer
 
+pytestmark = pytest.mark.types
 FAMILIES = (basics, convolution, normalization, recurrent, attention, transformer, graphs)
 ROWS = [row for family in FAMILIES for row in family.ROWS]
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: repr(row.layer)[:60])
+def others(rows):
+    """The rows, and a mark on those that show a class again, with other options."""
+    classes = [type(row.layer) for row in rows]
+    again = [kind in classes[:i] for i, kind in enumerate(classes)]
+    return [pytest.param(row, marks=pytest.mark.thorough if a else ()) for row, a in zip(rows, again, strict=True)]
+
+
+@pytest.mark.parametrize("row", others(ROWS), ids=lambda row: repr(row.layer)[:60])
 def test_properties(row):
     check_layer(row.layer, jax.tree.map(jnp.asarray, row.x), **row.options)
 

@@ -17,10 +17,13 @@ def written(request):
         table.write(ROWS)
 
 
-CASES = [
-    pytest.param(case, id=case.name, marks=[pytest.mark.torch] if case.torch or case.keras else [])
-    for case in rows.CASES
-]
+def marks(case, before):
+    """`torch`: compared with torch or Keras; `thorough`: an optimizer that stands before, with other options."""
+    again = case.name.split("(")[0] in {other.name.split("(")[0] for other in before}
+    return [pytest.mark.torch] * bool(case.torch or case.keras) + [pytest.mark.thorough] * again
+
+
+CASES = [pytest.param(case, id=case.name, marks=marks(case, rows.CASES[:i])) for i, case in enumerate(rows.CASES)]
 
 
 @pytest.mark.parametrize("case", CASES)

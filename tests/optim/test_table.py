@@ -30,7 +30,17 @@ def given(name):
     return dict(*TABLE[name][2:])
 
 
-@pytest.mark.parametrize("name", TABLE)
+def others(names):
+    """The names, and a mark on those that show an optimizer again: with options, or as another library has it."""
+    again = [name in RECIPES and any(name.startswith(f"{other}_") for other in RECIPES) for name in names]
+    again = [
+        (a or name.startswith(("torch_", "keras_"))) and name not in {"momo_adam", "newton_cg"}
+        for name, a in zip(names, again, strict=True)
+    ]
+    return [pytest.param(name, marks=pytest.mark.thorough if a else ()) for name, a in zip(names, again, strict=True)]
+
+
+@pytest.mark.parametrize("name", others(TABLE))
 def test_contract(name):
     """Prints, pickles, compares, hashes; types; jit = eager; one trace; donated; vmap; scan; pure; zeros; scalars."""
     check_transform(TABLE[name][0], **given(name))

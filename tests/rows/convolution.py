@@ -34,4 +34,6 @@ ROWS: list[Row] = [
     Row(nn.ChannelShuffle(2), IMAGES),
     Row(nn.Pad(((1, 2), (0, 1)), "circular"), IMAGES),
     Row(nn.Crop(1), IMAGES),
+    Row(nn.RandomFlip(), IMAGES),
+    Row(nn.RandomCrop(2), IMAGES),
 ]

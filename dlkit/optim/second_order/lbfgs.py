@@ -155,14 +155,10 @@ def lbfgs(
     ...     value, grads = optim.value_and_grad_from_state(loss)(params, state=state)
     ...     updates, state = tx.update(grads, state, params, value=value, grad=grads, value_fn=loss)
     ...     return optim.apply_updates(params, updates), state
-    >>> for i in range(36):
+    >>> for _ in range(40):
     ...     params, state = step(params, state)
-    ...     if i % 9 == 8:
-    ...         print(f"{loss(params):.2f}")
-    2.62
-    0.54
-    0.02
-    0.00
+    >>> bool(loss(params) < 1e-6)
+    True
 
     Raises:
       ValueError: `memory_size` is below 1; from `update`, when `params`, `value`, `grad` or `value_fn` is missing.

@@ -112,6 +112,7 @@ CASES = [
             optim.scale_by_learning_rate(RATE),
         ),
         torch=("Adafactor", {"lr": RATE}),
+        fully=True,
     ),
     Case(
         "adafactor(linear_schedule(0.1, 0.01, 30), 2, momentum=0.9, weight_decay_rate=0.01, ...)",

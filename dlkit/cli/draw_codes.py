@@ -1,0 +1,43 @@
+"""The pictures of an autoencoder's run: reconstructions; of a variational one also samples and the latent plane."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["draw_codes"]
+
+SHOWN, SAMPLES, SIDE = 12, 100, 20
+
+
+def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> list[Path]:
+    """Draw what an autoencoder makes of the test set's first pictures, and what its codes stand for."""
+    import jax
+
+    from dlkit import inspect, models, train
+
+    x = np.asarray(test["x"])
+    pictures = x[:SHOWN].astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
+
+    def shown(logits: Any) -> np.ndarray:
+        return np.asarray(jax.nn.sigmoid(np.asarray(logits)))
+
+    name = folder.name
+    if not isinstance(model, models.VAE):
+        logits = train.predict(model, params, state, x[:SHOWN], batch_size=SHOWN)
+        return [inspect.reconstructions(pictures, shown(logits), folder / "reconstructions.png", title=name)]
+    decode = jax.jit(lambda z: model.decode(params, state, z))
+    outputs = train.predict(model, params, state, x)
+    rebuilt = shown(decode(outputs.mean[:SHOWN]))
+    made = [inspect.reconstructions(pictures, rebuilt, folder / "reconstructions.png", title=name)]
+    drawn = jax.random.normal(jax.random.key(0), (SAMPLES, model.latent))
+    made.append(inspect.picture_grid(shown(decode(drawn)), folder / "samples.png", title=f"{name}, samples"))
+    if model.latent == 2:
+        # Equal steps of probability under the prior: the corners are as likely as the middle.
+        line = np.asarray(jax.scipy.stats.norm.ppf((np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE))
+        plane = np.stack(np.meshgrid(line, line[::-1]), -1).reshape(-1, 2)
+        made.append(inspect.picture_grid(shown(decode(plane)), folder / "manifold.png", title=f"{name}, plane of z"))
+        scatter = inspect.latent_scatter
+        path, title = folder / "latent.png", f"{name}, test set"
+        made.append(scatter(outputs.mean, test["y"], path, classes=test.classes, title=title))
+    return made

@@ -1,0 +1,108 @@
+"""Models by name, looking into them, and other heads."""
+
+import typing
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlkit import models, nn
+from dlkit.config import model_parts
+
+KEY = jax.random.key(0)
+NET = nn.Chain(
+    stem=nn.Linear(3, 4), blocks=nn.Stack(nn.Residual(nn.Chain(nn.Linear(4, 4), nn.Tanh())), 3), head=nn.Linear(4, 2)
+)
+
+
+def test_list_is_sorted_and_takes_globs():
+    assert models.list() == sorted(models.list())
+    assert models.list("resnet1*") == ["resnet101", "resnet152", "resnet18"]
+    assert models.list("nothing") == []
+
+
+def test_create_gives_what_the_recipe_gives():
+    assert models.create("vgg13_bn", classes=3) == models.vgg(13, 3, norm=True)
+    assert models.create("mlp", widths=(3, 2)) == models.mlp((3, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "error", "message"),
+    [
+        ("resnet19", {}, ValueError, "no model 'resnet19'; did you mean 'resnet1"),
+        ("zzz", {}, ValueError, "no model 'zzz'; there are alexnet, autoencoder"),
+        ("resnet18", {"clases": 3}, TypeError, "no option 'clases': it has classes, blocks"),
+        ("vgg11", {"norm": True}, TypeError, "no option 'norm'"),
+        ("mlp", {}, TypeError, "wants widths"),
+    ],
+)
+def test_create_says_what_is_wrong(name, options, error, message):
+    with pytest.raises(error, match=message):
+        models.create(name, **options)
+
+
+def test_configs_know_the_models_for_pictures():
+    named = set(typing.get_args(model_parts.Classic.model_fields["name"].annotation))
+    own = {"linear", "mlp", "cnn", "resnet20", "unet", *model_parts.REBUILD, "gcn", "gat", "graph_sage"}
+    assert named == set(models.list()) - own
+
+
+def test_features_are_the_outputs_on_the_way():
+    params, x = NET.init(KEY), jnp.ones((5, 3))
+    run = jax.jit(lambda p, x: models.features(NET, p, None, x, ["stem", "blocks/body/tanh1", "head"]))
+    found = run(params, x)
+    assert set(found) == {"stem", "blocks/body/tanh1", "head"}  # jit sorts a dict
+    h = NET["stem"](params["stem"], x)
+    np.testing.assert_allclose(found["stem"], h, rtol=1e-6)
+    for i, inner in enumerate(found["blocks/body/tanh1"]):  # the blocks of a stack share a path
+        p = jax.tree.map(lambda a, i=i: a[i], params["blocks"]["body"]["linear1"])
+        np.testing.assert_allclose(inner, jnp.tanh(h @ p["w"] + p["b"][None]), rtol=1e-5)
+        h = h + inner
+    np.testing.assert_allclose(found["head"], NET(params, x), rtol=1e-5)
+
+
+def test_features_have_gradients_and_see_training():
+    model = nn.Chain(nn.Linear(3, 4), nn.Dropout(0.5), head=nn.Linear(4, 2))
+    params = model.init(KEY)
+
+    def loss(params):
+        return models.features(model, params, None, jnp.ones((1, 3)), "dropout1", nn.training(KEY))["dropout1"].sum()
+
+    grads = jax.grad(loss)(params)
+    assert jnp.abs(grads["linear1"]["w"]).sum() > 0
+    assert jnp.abs(grads["head"]["w"]).sum() == 0
+
+
+def test_features_of_a_classic_network_by_stage():
+    model = models.resnet(18, 4, blocks=(1, 1), width=4)
+    params, state = jax.eval_shape(model.init, KEY), jax.eval_shape(model.init_state)
+    x = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    found = jax.eval_shape(lambda *a: models.features(model, *a, at="stage*"), params, state, x)
+    assert {path: y.shape for path, y in found.items()} == {"stage1": (2, 8, 8, 4), "stage2": (2, 4, 4, 8)}
+
+
+def test_features_say_what_there_is_where_nothing_matches():
+    with pytest.raises(ValueError, match=r"'stage3' matches none of the .* paths; near it: .*stem"):
+        models.features(NET, NET.init(KEY), None, jnp.ones((5, 3)), ["stem", "stage3"])
+
+
+def test_listening_ends_with_features():
+    """A model that is run later, by itself, is not listened to."""
+    params = NET.init(KEY)
+    found = models.features(NET, params, None, jnp.ones((5, 3)), "stem")
+    NET(params, jnp.ones((5, 3)))
+    assert list(found) == ["stem"]
+
+
+def test_with_head_replaces_the_last_layer_and_nothing_else():
+    new = models.with_head(NET, 7)
+    assert new["head"] == nn.Linear(4, 7)
+    assert new["blocks"] is NET["blocks"]
+    assert models.with_head(NET, nn.Identity())["head"] == nn.Identity()
+    both = models.with_head(models.inception_v1(10, aux=True, width=1 / 16), 3)
+    assert both == models.inception_v1(3, aux=True, width=1 / 16)
+    with pytest.raises(ValueError, match="matches none"):
+        models.with_head(nn.Chain(nn.Linear(3, 4)), 7)
+    with pytest.raises(TypeError, match="stem is Relu"):
+        models.with_head(nn.Chain(stem=nn.Relu()), 7, at="stem")
