@@ -10,11 +10,27 @@ from typing import TYPE_CHECKING, Any
 from dlkit.version import __version__
 
 if TYPE_CHECKING:
-    from dlkit import autodiff, data, functional, inspect, io, losses, metrics, models, nn, optim, testing, train, tree
+    from dlkit import (
+        autodiff,
+        curvature,
+        data,
+        functional,
+        inspect,
+        io,
+        losses,
+        metrics,
+        models,
+        nn,
+        optim,
+        testing,
+        train,
+        tree,
+    )
 
 __all__ = [
     "__version__",
     "autodiff",
+    "curvature",
     "data",
     "functional",
     "inspect",
@@ -35,6 +51,8 @@ def __getattr__(name: str) -> Any:
     match name:
         case "autodiff":
             import dlkit.autodiff
+        case "curvature":
+            import dlkit.curvature
         case "data":
             import dlkit.data
         case "functional":

@@ -50,8 +50,9 @@ class Predict:
             pictures = (pictures * 255).round().astype(np.uint8)
         with prepare(config.train.platform, config.train.matmul_precision):
             from dlkit import train
+            from dlkit.config.assemble import task_of
 
-            model = build.model(config)
+            model = task_of(config).model
             params, state, _ = restored(folder, model)
             outputs = np.asarray(train.predict(model, params, state, pictures), np.float64)
         said = probabilities(outputs, config.loss.name)

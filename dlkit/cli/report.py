@@ -82,14 +82,26 @@ def _instead(asked: str, given: str | None) -> list[str]:
 
 
 def _options(parts: Any) -> list[str]:
-    """What is frozen, and how a batch is cut."""
+    """What decays and what is frozen, how numbers are kept, and how a batch is cut."""
     import jax
 
     from dlkit import tree
+    from dlkit.config import build
+    from dlkit.train.freezing import trainable
 
     spec, lines = parts.config.train, []
+    params = jax.eval_shape(parts.task.model.init, jax.random.key(0))
+    if (mask := build.decay_mask(parts.config.optimizer)) is not None:
+        trained = trainable(params, jax.eval_shape(parts.task.model.init_state), spec.freeze)
+        chosen = tree.flatten(tree.match_weights(trained, mask))
+        sizes = {path: leaf.size for path, leaf in tree.flatten(trained).items()}
+        count = sum(size for path, size in sizes.items() if chosen[path])
+        lines.append(f"decay    {count:,} parameters decay ({', '.join(mask)}), {sum(sizes.values()) - count:,} do not")
+    if spec.policy is not None:
+        scaled = ", the loss scaled" if spec.policy.build().scales_loss else ""
+        kept = spec.policy
+        lines.append(f"dtypes   parameters {kept.param}, computed in {kept.compute}, outputs {kept.output}{scaled}")
     if spec.freeze:
-        params = jax.eval_shape(parts.task.model.init, jax.random.key(0))
         count = tree.count(tree.select(params, spec.freeze, required=False))
         lines.append(f"frozen   {count:,} of them: {', '.join(spec.freeze)}")
     if spec.accumulate > 1:

@@ -22,6 +22,7 @@ class Summary:
     def run(self) -> int:
         from dlkit.cli.runs import read_config
         from dlkit.config import build
+        from dlkit.config.assemble import task_of
         from dlkit.config.errors import ConfigError
         from dlkit.inspect import summary
 
@@ -29,5 +30,5 @@ class Summary:
             raise ConfigError(f"--batch: expected at least 1, got {self.batch}")
         config = read_config(self.config, self.overrides)
         shape = build.input_shape(config)
-        print(summary(build.model(config), None if shape is None else (self.batch, *shape)))  # noqa: T201
+        print(summary(task_of(config).model, None if shape is None else (self.batch, *shape)))  # noqa: T201
         return 0

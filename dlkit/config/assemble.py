@@ -5,11 +5,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dlkit import data, train
+from dlkit import data, optim, train
 from dlkit.config import build
 from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
 from dlkit.config.model_parts import REBUILD
+from dlkit.config.optimizers import curvature
 from dlkit.config.schema import Config
 from dlkit.config.sources import GRAPHS, datasets
 
@@ -50,6 +51,7 @@ class Parts:
             "eval_batch_size": self.eval_batch_size,
             "freeze": spec.freeze,
             "accumulate": spec.accumulate,
+            "curvature": curvature(self.config.optimizer, self.config.loss),
         }
 
     @property
@@ -62,6 +64,8 @@ class Parts:
 def task_of(config: Config) -> train.Task:
     """The model, its loss, its metrics and its penalty."""
     model, loss, regularizer = build.model(config), build.loss(config.loss), build.regularizer(config)
+    if config.train.policy is not None:
+        model = config.train.policy.build()(model)
     rebuilds = config.model.name in REBUILD
     fields = ("x", "senders", "receivers") if config.data.name in GRAPHS else "x"
     if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
@@ -100,6 +104,9 @@ def assemble(config: Config) -> Parts:
     check_monitors(config, task, validated=valid is not None)
     steps = -(-len(training) // config.train.batch_size)
     optimizer = build.optimizer(config.optimizer, steps * config.train.epochs)
+    if config.train.policy is not None and config.train.policy.build().scales_loss:
+        optimizer = optim.dynamic_loss_scale(optimizer)
+    curvature(config.optimizer, config.loss)
     if config.train.batch_size % config.train.accumulate:
         raise ConfigError(
             f"train.accumulate: {config.train.accumulate} does not divide train.batch_size = {config.train.batch_size}"

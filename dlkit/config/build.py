@@ -7,10 +7,11 @@ from typing import Any
 from dlkit import losses, metrics, optim
 from dlkit.config.build_model import input_shape, model
 from dlkit.config.errors import ConfigError
-from dlkit.config.parts import LossSpec, MetricSpec, OptimizerSpec, ScheduleSpec
+from dlkit.config.optimizers import decay_mask, named_recipe
+from dlkit.config.parts import LossSpec, MetricSpec, OptimizerSpec, Recipe, ScheduleSpec
 from dlkit.config.schema import Config
 
-__all__ = ["input_shape", "loss", "metric_table", "model", "optimizer", "regularizer", "schedule"]
+__all__ = ["decay_mask", "input_shape", "loss", "metric_table", "model", "optimizer", "regularizer", "schedule"]
 
 LOSSES: Mapping[str, Callable[..., Any]] = {
     "cross_entropy": losses.cross_entropy,
@@ -94,16 +95,24 @@ def schedule(spec: ScheduleSpec | None, learning_rate: float, steps: int) -> Any
 
 
 def optimizer(spec: OptimizerSpec, steps: int) -> Any:
-    """The optimizer for a run of `steps` updates: clipping first, then the recipe."""
-    own = spec.model_dump(exclude={"name", "learning_rate", "schedule", "clip_value", "clip_norm", "mask"})
-    if own.get("weight_decay") or own.get("l2"):
-        own["mask"] = spec.mask
+    """The optimizer for a run of `steps` updates: clipping first, then the recipe.
+
+    Raises:
+      ConfigError: an option that the recipe does not have or refuses, or a learning rate that it has not, or lacks.
+    """
     links = []
     if spec.clip_value is not None:
         links.append(optim.clip(spec.clip_value))
     if spec.clip_norm is not None:
         links.append(optim.clip_by_global_norm(spec.clip_norm))
-    recipe = OPTIMIZERS[spec.name](schedule(spec.schedule, spec.learning_rate, steps), **own)
+    if isinstance(spec, Recipe):
+        rate = None if spec.learning_rate is None else schedule(spec.schedule, spec.learning_rate, steps)
+        recipe = named_recipe(spec, rate)
+    else:
+        own = spec.model_dump(exclude={"name", "learning_rate", "schedule", "clip_value", "clip_norm", "mask"})
+        mask = decay_mask(spec)
+        masked = {} if mask is None else {"mask": mask}
+        recipe = OPTIMIZERS[spec.name](schedule(spec.schedule, spec.learning_rate, steps), **own, **masked)
     return optim.chain(*links, recipe) if links else recipe
 
 

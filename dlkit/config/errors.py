@@ -13,7 +13,9 @@ class ConfigError(ValueError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word: the closest known one, or all of them where none is close."""
     known = list(known)
-    close = difflib.get_close_matches(word[:100], known, n=1, cutoff=0.55)
+    # Letters that changed places: `adma` is `adam`, and not `adamax`.
+    close = [k for k in known if len(k) == len(word) and sorted(k) == sorted(word)]
+    close = close or difflib.get_close_matches(word[:100], known, n=1, cutoff=0.55)
     # An abbreviation is far from the word it stands for: `lr` is `learning_rate`.
     close = close or [k for k in known if len(word) > 1 and "".join(part[0] for part in k.split("_") if part) == word]
     # Part of a longer name: `hinge` is `multiclass_hinge`.

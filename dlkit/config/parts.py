@@ -200,7 +200,26 @@ class Adamw(_Optimizer):
     weight_decay: NotNegative = 1e-4
 
 
-OptimizerSpec = Annotated[Sgd | Adagrad | Rmsprop | Adam | Adamw, Field(discriminator="name")]
+RecipeName = Literal[
+    "acprop", "adabelief", "adadelta", "adafactor", "adahessian", "adamax", "adamaxw", "adan", "ademamix", "adopt",
+    "amsgrad", "cma_es", "cocob", "dadapt_adamw", "damped_newton", "dog", "dowg", "fromage", "galore", "kfac",
+    "lamb", "lars", "lbfgs", "lion", "madgrad", "momo", "momo_adam", "muon", "nadam", "nadamw", "natural_gradient",
+    "newton", "newton_cg", "noisy_sgd", "nonlinear_cg", "novograd", "optimistic_adam", "optimistic_adam_v2",
+    "optimistic_gradient_descent", "polyak_sgd", "prodigy", "psgd_kron", "radam", "random_search", "rprop",
+    "shampoo", "sign_sgd", "signum", "simplified_ademamix", "sm3", "soap", "sophia", "spsa", "steepest_descent",
+    "stochastic_newton", "trust_region", "yogi",
+]  # fmt: skip
+
+
+class Recipe(_Optimizer):
+    """Any other recipe of `dlkit.optim`; `options` are its keyword arguments, checked when it is built."""
+
+    name: RecipeName
+    learning_rate: NotNegative | None = None  # pyright: ignore[reportIncompatibleVariableOverride]
+    options: Annotated[dict[Name, bool | int | float | str | tuple[float, ...]], Field(max_length=30)] = {}
+
+
+OptimizerSpec = Annotated[Sgd | Adagrad | Rmsprop | Adam | Adamw | Recipe, Field(discriminator="name")]
 
 
 class RegularizerSpec(Section):

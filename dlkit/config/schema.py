@@ -16,11 +16,12 @@ from dlkit.config.parts import (
     Section,
 )
 
-__all__ = ["Checkpoints", "Config", "DataSpec", "EarlyStopping", "Run", "Train"]
+__all__ = ["Checkpoints", "Config", "DataSpec", "EarlyStopping", "Precision", "Run", "Train"]
 
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Size = Annotated[int, Field(ge=0, le=10**9)] | Annotated[float, Field(ge=0, lt=1)]
 Direction = Literal["min", "max"]
+Float = Literal["float16", "bfloat16", "float32"]
 Folder = Annotated[str, Field(min_length=1, max_length=1000, pattern=FOLDER_PATTERN)]
 
 
@@ -120,6 +121,20 @@ class Checkpoints(Section):
     keep_every: Count | None = None
 
 
+class Precision(Section):
+    """`train.Policy`: the dtypes of parameters, of what is computed, and of the outputs."""
+
+    param: Float = "float32"
+    compute: Float = "bfloat16"
+    output: Float = "float32"
+
+    def build(self) -> Any:
+        """The policy."""
+        from dlkit.train import Policy
+
+        return Policy(self.param, self.compute, self.output)
+
+
 class Train(Section):
     """How long, in which pieces, and where it runs."""
 
@@ -128,6 +143,7 @@ class Train(Section):
     eval_batch_size: Annotated[int, Field(ge=1, le=10**7)] | None = None
     accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
     freeze: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    policy: Precision | None = None
     log_every: Count = 20
     early_stopping: EarlyStopping | None = None
     checkpoints: Checkpoints = Checkpoints()

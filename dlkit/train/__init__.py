@@ -14,6 +14,7 @@ from dlkit.train.curvature import Curvature, kfac_layers
 from dlkit.train.evaluate import evaluate, predict
 from dlkit.train.fit import fit
 from dlkit.train.loggers import JsonLines, TensorBoard, read_rows
+from dlkit.train.policy import Policy
 from dlkit.train.pretrain import pretrain
 from dlkit.train.run import Result, Run, load_model
 from dlkit.train.signals import Interrupted
@@ -33,6 +34,7 @@ __all__ = [
     "EvalStep",
     "Interrupted",
     "JsonLines",
+    "Policy",
     "Result",
     "RetraceError",
     "Run",

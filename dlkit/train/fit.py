@@ -16,6 +16,7 @@ from dlkit.data import Arrays, Loader
 from dlkit.train import checkpoint, files
 from dlkit.train.callbacks import Callback, StopOnNan, non_finite
 from dlkit.train.checkpointer import Checkpointer
+from dlkit.train.curvature import Curvature
 from dlkit.train.evaluate import evaluate
 from dlkit.train.feed import feed, replicated
 from dlkit.train.inputs import check_inputs, check_optimizer, run_options
@@ -54,6 +55,7 @@ def fit(
     log_grad_norm: bool = False,
     freeze: str | Sequence[str] = (),
     accumulate: int = 1,
+    curvature: Curvature | None = None,
 ) -> Result:
     """Train until `epochs` epochs or `max_steps` steps are done, or a callback stops the run.
 
@@ -78,7 +80,7 @@ def fit(
       state: where to start instead of `create_state(task.model, optimizer, jax.random.key(seed))`; it is copied.
       sharding: how the rows of a batch lie on devices; the parameters are on all of them.
       log_grad_norm: add `grad_norm` to the rows, the gradient's norm in the last step.
-      freeze, accumulate: what stays as it is, and micro-batches in a batch; see `make_step`.
+      freeze, accumulate, curvature: what stays as it is, micro-batches in a batch, what K-FAC factors; see `make_step`.
 
     Returns:
       A `Result`: the final `state`, the `history` (a row an epoch), its `best` and `last` row, and `stopped_because`.
@@ -114,7 +116,9 @@ def fit(
         callbacks=_ordered(callbacks, folder), run_dir=folder, log_every=log_every,
     )  # fmt: skip
     with locked(folder):
-        step = _start(run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm, **options)
+        step = _start(
+            run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm, curvature=curvature, **options
+        )
         run.check_limits()
         if run.stopped_because is not None:  # it had ended, and nothing is left to do
             return _exported(run)

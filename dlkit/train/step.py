@@ -44,21 +44,24 @@ def training_step(
     The draws of the step come from `training(fold_in(state.key, state.step))`: they depend on the run's key and the
     number of the step alone, and not on how often the run was stopped.
 
-    An optimizer whose `update` takes optax's keyword arguments is given them: `value` (the loss), `grad`, and
-    `value_fn`, from the trained parameters to the loss on this batch with this step's draws; with a `curvature`,
-    `factors` too. For one that says `uses_gradient = False` no gradient is computed, and its `grads` are zeros.
+    An optimizer whose `update` takes keyword arguments is given them: `value` (the loss), `grad`; functions of the
+    trained parameters on this batch with this step's draws, `value_fn` or `obj_fn` (the loss), `grad_fn` (its gradient)
+    and `output_fn` or `logits_fn` (the model's outputs); with a `curvature`, `factors`. For one that says
+    `uses_gradient = False` no gradient is computed, and its `grads` are zeros.
 
     Where the optimizer holds a `dynamic_loss_scale`, the loss is multiplied by it, and a step that it skips leaves what
     the model remembers as it was, too.
 
     Raises:
       ValueError: the optimizer or the model returned a state of another structure, shape or dtype; a glob of `freeze`
-        matches nothing; `accumulate` does not divide the batch. Whatever a layer raises carries the fields and shapes
-        of the batch as a note.
+        matches nothing; `accumulate` does not divide the batch; `optim.kfac` has no `curvature`. Whatever a layer
+        raises carries the fields and shapes of the batch as a note.
     """
     trained = trainable(state.params, state.state, freeze)
     if freeze:
         _check_slots(optimizer, state, trained)
+    if curvature is None and optim.find_states(state.opt_state, optim.ScaleByKfacState):
+        raise ValueError("kfac: it gets no factors: pass curvature=train.Curvature(...) to make_step or fit")
     scale = optim.loss_scale(state.opt_state) if optim.find_states(state.opt_state, optim.LossScaleState) else None
     try:
         mode = training(jax.random.fold_in(state.key, state.step))
@@ -67,7 +70,7 @@ def training_step(
             held, trained, state.params, state.state, batch, mode, accumulate=accumulate, scale=scale,
             differentiate=log_grad_norm or getattr(optimizer, "uses_gradient", True),
         )  # fmt: skip
-        known: dict[str, Any] = {"value": loss, "grad": grads}
+        known: dict[str, Any] = {"value": loss, "grad": grads if scale is None else optim.unscaled(grads, scale)}
         if curvature is not None:
             known["factors"] = curvature.factors(held, state.params, state.state, batch, mode)
     except Exception as error:
@@ -77,7 +80,15 @@ def training_step(
     def value_fn(leaves: Any) -> Any:
         return held.loss_fn(join(leaves, state.params), state.state, batch, mode)[0]
 
-    updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, {**known, "value_fn": value_fn})
+    def output_fn(leaves: Any) -> Any:
+        x = batch[task.inputs] if isinstance(task.inputs, str) else tuple(batch[name] for name in task.inputs)
+        return held.model.apply(join(leaves, state.params), state.state, x, mode)[0]
+
+    def grad_fn(leaves: Any, i: Any = 0) -> Any:
+        return jax.grad(value_fn)(leaves)
+
+    known |= {"value_fn": value_fn, "obj_fn": value_fn, "output_fn": output_fn, "logits_fn": output_fn}
+    updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, {**known, "grad_fn": grad_fn})
     params = join(optim.apply_updates(trained, updates), state.params)
     model_state = keep_frozen(state.state, model_state, freeze)
     if scale is not None:

@@ -1,4 +1,4 @@
-"""The corner cases of clipping, as the docstring tables them."""
+"""The corner cases of clipping, as the docstring tables them (ask 52)."""
 
 import jax
 import jax.numpy as jnp

@@ -252,8 +252,8 @@ def test_learning_rates_are_reported():
         (lambda: keras.adam(0.1, clipnorm=-1.0), "^adam: clipnorm is -1.0, wanted 0 or more"),
         (lambda: keras.sgd(0.1, 0.9, weight_decay=-1.0), "^weight decay: weight_decay is -1.0"),
         (lambda: keras.ftrl(0.1, learning_rate_power=0.5), "^ftrl: learning_rate_power is 0.5, wanted 0 or less"),
-        (lambda: keras.schedule_free_adamw(beta_1=0.0), "^schedule_free_adamw: b1 is 0.0"),
-        (lambda: keras.lion(beta_1=1.0), "^lion: b1 is 1.0"),
+        (lambda: keras.schedule_free_adamw(beta_1=0.0), "^schedule_free: b1 is 0.0, wanted 0 < b1 <= 1"),
+        (lambda: keras.lion(beta_1=1.0), "^scale_by_lion: b1 is 1.0"),
     ],
 )
 def test_arguments_out_of_range(make, message, unchecked):

@@ -1,4 +1,4 @@
-"""Same name, different numbers: the forms of one optimizer, each against its own formula in numpy."""
+"""Same name, different numbers (asks 15, 32, 33): the forms of one optimizer, each against its formula in numpy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Which parameters decay, and which a masked transform acts on."""
+"""Which parameters decay (ask 15), and which a masked transform acts on."""
 
 import jax
 import jax.numpy as jnp

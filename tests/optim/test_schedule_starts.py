@@ -1,4 +1,4 @@
-"""The first update is not wasted: which schedules may start at 0, and when."""
+"""The first update is not wasted (ask 22): which schedules may start at 0, and when."""
 
 import pytest
 

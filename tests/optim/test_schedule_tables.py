@@ -1,4 +1,4 @@
-"""Golden tables by hand of the longer schedules, without warm-up and without decay too; traced constants; accuracy."""
+"""Golden tables of the longer schedules by hand (ask 22), without warm-up or decay too; traced constants; accuracy."""
 
 import math
 import pickle

@@ -17,14 +17,11 @@ RECIPES = {
         at(["count", *(f"inner_state/{path}" for path in at(LR, ["trace/w"]))]),
     ),
     "keras_adam_clipped": (optim.keras.adam(0.1, clipnorm=1.0), at([], ADAM, LR)),
-    "keras_lion": (optim.keras.lion(optim.exponential_decay(0.1, 30, 0.5)), at(["mu/w"], LR)),
-    "keras_lamb": (optim.keras.lamb(optim.exponential_decay(0.1, 30, 0.5)), at(ADAM, [], LR)),
     "keras_adafactor": (optim.keras.adafactor(0.3), at(FACTORED)),
     "keras_ftrl": (
         optim.keras.ftrl(1.0, l2_shrinkage_regularization_strength=1e-4, beta=0.1),
         at([*RATE, "accumulator/w", "linear/w"]),
     ),
-    "keras_schedule_free": (optim.keras.schedule_free_adamw(0.3, warmup_steps=5), at([*RATE, "z/w", "nu/w"])),
     # A vector is left to AdamW.
     "keras_muon": (
         optim.keras.muon(0.1, weight_decay=1e-4, adam_weight_decay=1e-4),

@@ -1,50 +1,17 @@
 """Keras's Lamb and Adafactor: steps in proportion to the size of an array."""
 
-from dataclasses import dataclass
-from typing import Any
+import jax.numpy as jnp  # noqa: F401  (the doctests)
 
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from dlkit.optim.gradients.clipping import global_norm
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule
 from dlkit.optim.keras.base import base
-from dlkit.optim.leaves import leafwise, need_params
 from dlkit.optim.rules.adam import scale_by_adam
+from dlkit.optim.rules.trust_ratio import scale_by_trust_ratio
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.torch.factored import FactoredRms
-from dlkit.optim.transform import Chain, EmptyState, Transform
+from dlkit.optim.transform import Chain
 from dlkit.optim.wrappers.masks import Mask
 
-__all__ = ["TrustRatio", "adafactor", "lamb"]
-
-
-@dataclass(frozen=True)
-class TrustRatio(Transform[EmptyState]):
-    """u = |p| / |g| g, array by array; where |p| or |g| is 0, u = g: LAMB's ratio.
-
-    >>> tx = TrustRatio()
-    >>> tx.update({"w": jnp.array([3.0, 4.0])}, EmptyState(), {"w": jnp.array([0.0, 2.0])})[0]
-    {'w': Array([1.2, 1.6], dtype=float32)}
-
-    Raises:
-      ValueError: from `update`, when `params` is None.
-    """
-
-    def init(self, params: Any) -> EmptyState:
-        return EmptyState()
-
-    def update(self, grads: Any, state: EmptyState, params: Any = None) -> tuple[Any, EmptyState]:
-        need_params("lamb", params)
-
-        def step(g: Array, p: Array) -> Array:
-            of_p, of_g = global_norm(p), global_norm(g)
-            both = (of_p > 0) & (of_g > 0)
-            ratio = jnp.where(both, of_p / jnp.where(both, of_g, jnp.ones_like(of_g)), jnp.ones_like(of_g))
-            return ratio.astype(g.dtype) * g
-
-        (updates,) = leafwise("lamb", step, grads, read=(params,))
-        return updates, state
+__all__ = ["adafactor", "lamb"]
 
 
 def lamb(
@@ -94,7 +61,7 @@ def lamb(
     """
     shared = base("lamb", weight_decay, clipnorm, clipvalue, global_clipnorm, mask)
     rate = scale_by_learning_rate(learning_rate)
-    return shared.before(scale_by_adam(beta_1, beta_2, epsilon), TrustRatio(), rate, rate=learning_rate)
+    return shared.before(scale_by_adam(beta_1, beta_2, epsilon), scale_by_trust_ratio(), rate, rate=learning_rate)
 
 
 def adafactor(

@@ -1,23 +1,19 @@
 """Keras's SGD, RMSprop, Adagrad, Adadelta and Lion."""
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import jax.numpy as jnp  # noqa: F401  (the doctests)
 
-import jax.numpy as jnp
-from jaxtyping import Array
-
-from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, settle
+from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float
 from dlkit.optim.keras.base import base
-from dlkit.optim.leaves import leafwise, zeros_like
 from dlkit.optim.rules.adadelta import scale_by_adadelta
 from dlkit.optim.rules.adagrad import scale_by_rss
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.rules.rmsprop import scale_by_rms, scale_by_stddev
+from dlkit.optim.rules.sign import scale_by_lion
 from dlkit.optim.scaling import scale_by_learning_rate
-from dlkit.optim.transform import Chain, Transform
+from dlkit.optim.transform import Chain
 from dlkit.optim.wrappers.masks import Mask
 
-__all__ = ["LionDirection", "LionDirectionState", "adadelta", "adagrad", "lion", "rmsprop", "sgd"]
+__all__ = ["adadelta", "adagrad", "lion", "rmsprop", "sgd"]
 
 
 def sgd(
@@ -196,35 +192,6 @@ def adadelta(
     return shared.after(scale_by_adadelta(rho, epsilon), rate=learning_rate)
 
 
-class LionDirectionState(NamedTuple):
-    mu: Any  # the average of the gradients
-
-
-@dataclass(frozen=True)
-class LionDirection(Transform[LionDirectionState]):
-    """u = sign(b1 mu + (1 - b1) g), then mu = b2 mu + (1 - b2) g: see `lion`.
-
-    Raises:
-      ValueError: `b1` or `b2` outside of [0, 1).
-    """
-
-    b1: Scalar = 0.9
-    b2: Scalar = 0.99
-
-    def __post_init__(self) -> None:
-        settle("lion", self, decays=("b1", "b2"))
-
-    def init(self, params: Any) -> LionDirectionState:
-        return LionDirectionState(zeros_like("lion", params))
-
-    def update(self, grads: Any, state: LionDirectionState, params: Any = None) -> tuple[Any, LionDirectionState]:
-        def step(g: Array, mu: Array) -> tuple[Array, Array]:
-            return jnp.sign(self.b1 * mu + (1 - self.b1) * g), self.b2 * mu + (1 - self.b2) * g
-
-        updates, mu = leafwise("lion", step, grads, state.mu)
-        return updates, LionDirectionState(mu)
-
-
 def lion(
     learning_rate: ScalarOrSchedule = 0.001,
     beta_1: Scalar = 0.9,
@@ -266,4 +233,4 @@ def lion(
       ValueError: a beta outside of [0, 1), a negative argument, or two of the clipping arguments.
     """
     shared = base("lion", weight_decay, clipnorm, clipvalue, global_clipnorm, mask)
-    return shared.after(LionDirection(beta_1, beta_2), rate=learning_rate)
+    return shared.after(scale_by_lion(beta_1, beta_2), rate=learning_rate)

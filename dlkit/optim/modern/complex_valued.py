@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.optim.transform import Transform, call_update, check_link
+from dlkit.optim.wrappers.narrowed import narrowed
 
 __all__ = [
     "SplitRealAndImaginary",
@@ -76,6 +77,8 @@ class SplitRealAndImaginary(Transform[SplitRealAndImaginaryState]):
         self, grads: Any, state: SplitRealAndImaginaryState, params: Any = None, **extra: Any
     ) -> tuple[Any, SplitRealAndImaginaryState]:
         halves = None if params is None else _split(params)
+        # JAX's gradients are conjugates of the slopes along the two parts.
+        extra = narrowed(extra, _merged, lambda of: _split(jax.tree.map(jnp.conj, of)), grads)
         updates, inner_state = call_update(self.inner, _split(grads), state.inner_state, halves, extra)
         return _merged(updates), SplitRealAndImaginaryState(inner_state)
 

@@ -22,6 +22,29 @@ __all__ = [
 ]
 
 
+@dataclass(frozen=True, repr=False)
+class _Conditional(Shown, Transform[Any]):
+    inner: Any
+    should_transform_fn: Callable[..., Any]
+    forward_extra_args: bool = False
+
+    def __post_init__(self) -> None:
+        owner = "conditionally_mask" if isinstance(self, ConditionallyMask) else "conditionally_transform"
+        check_link(owner, self.inner)
+        check_callable(owner, "should_transform_fn", self.should_transform_fn)
+
+    def _either(
+        self, owner: str, grads: Any, state: Any, params: Any, extra: dict[str, Any], *, keep: bool
+    ) -> tuple[Any, Any, Any]:
+        """The updates, the number of the next call, and the inner state."""
+        do = self.should_transform_fn(state.step, **(extra if self.forward_extra_args else {}))
+        held = state.inner_state
+        updates, inner = update_or_skip(
+            owner, do, lambda: call_update(self.inner, grads, held, params, extra), grads, held, keep=keep
+        )
+        return updates, safe_increment(state.step), inner
+
+
 class ConditionallyTransformState(NamedTuple):
     """The inner state, and the calls so far (int32), those without an update included."""
 
@@ -30,7 +53,7 @@ class ConditionallyTransformState(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class ConditionallyTransform(Shown, Transform[ConditionallyTransformState]):
+class ConditionallyTransform(_Conditional):
     """`inner` where `should_transform_fn(t)` is true; else the gradients as they came, and the inner state as it was.
 
     Args:
@@ -52,30 +75,14 @@ class ConditionallyTransform(Shown, Transform[ConditionallyTransformState]):
       TypeError: `inner` is no transform, or `should_transform_fn` no function.
     """
 
-    inner: Any
-    should_transform_fn: Callable[..., Any]
-    forward_extra_args: bool = False
-
-    def __post_init__(self) -> None:
-        check_link("conditionally_transform", self.inner)
-        check_callable("conditionally_transform", "should_transform_fn", self.should_transform_fn)
-
     def init(self, params: Any) -> ConditionallyTransformState:
         return ConditionallyTransformState(self.inner.init(params), jnp.zeros((), jnp.int32))
 
     def update(
         self, grads: Any, state: ConditionallyTransformState, params: Any = None, **extra: Any
     ) -> tuple[Any, ConditionallyTransformState]:
-        do = self.should_transform_fn(state.step, **(extra if self.forward_extra_args else {}))
-        updates, inner = update_or_skip(
-            "conditionally_transform",
-            do,
-            lambda: call_update(self.inner, grads, state.inner_state, params, extra),
-            grads,
-            state.inner_state,
-            keep=True,
-        )
-        return updates, ConditionallyTransformState(inner, safe_increment(state.step))
+        updates, step, inner = self._either("conditionally_transform", grads, state, params, extra, keep=True)
+        return updates, ConditionallyTransformState(inner, step)
 
 
 class ConditionallyMaskState(NamedTuple):
@@ -86,7 +93,7 @@ class ConditionallyMaskState(NamedTuple):
 
 
 @dataclass(frozen=True, repr=False)
-class ConditionallyMask(Shown, Transform[ConditionallyMaskState]):
+class ConditionallyMask(_Conditional):
     """`inner` where `should_transform_fn(t)` is true; else zero updates, and the inner state as it was.
 
     Args:
@@ -105,30 +112,14 @@ class ConditionallyMask(Shown, Transform[ConditionallyMaskState]):
       TypeError: `inner` is no transform, or `should_transform_fn` no function.
     """
 
-    inner: Any
-    should_transform_fn: Callable[..., Any]
-    forward_extra_args: bool = False
-
-    def __post_init__(self) -> None:
-        check_link("conditionally_mask", self.inner)
-        check_callable("conditionally_mask", "should_transform_fn", self.should_transform_fn)
-
     def init(self, params: Any) -> ConditionallyMaskState:
         return ConditionallyMaskState(jnp.zeros((), jnp.int32), self.inner.init(params))
 
     def update(
         self, grads: Any, state: ConditionallyMaskState, params: Any = None, **extra: Any
     ) -> tuple[Any, ConditionallyMaskState]:
-        do = self.should_transform_fn(state.step, **(extra if self.forward_extra_args else {}))
-        updates, inner = update_or_skip(
-            "conditionally_mask",
-            do,
-            lambda: call_update(self.inner, grads, state.inner_state, params, extra),
-            grads,
-            state.inner_state,
-            keep=False,
-        )
-        return updates, ConditionallyMaskState(safe_increment(state.step), inner)
+        updates, step, inner = self._either("conditionally_mask", grads, state, params, extra, keep=False)
+        return updates, ConditionallyMaskState(step, inner)
 
 
 conditionally_transform = ConditionallyTransform

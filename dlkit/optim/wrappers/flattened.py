@@ -10,6 +10,7 @@ from jaxtyping import Array
 
 from dlkit.optim.leaves import widest
 from dlkit.optim.transform import Transform, call_update, check_link
+from dlkit.optim.wrappers.narrowed import narrowed
 
 __all__ = ["Flatten", "flatten"]
 
@@ -48,6 +49,8 @@ class Flatten(Transform[Any]):
 
     def update(self, grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         like = jax.tree.structure(grads)
+        if params is not None:
+            extra = narrowed(extra, lambda vector: _like(_unravel(vector, params), params), _ravel, grads)
         given = {name: _ravel(arg) if jax.tree.structure(arg) == like else arg for name, arg in extra.items()}
         vector = None if params is None else _ravel(params)
         updates, state = call_update(self.inner, _ravel(grads), state, vector, given)
@@ -60,6 +63,10 @@ def _ravel(of: Any) -> Array:
         return jnp.zeros((0,))
     dtype = widest(*(leaf.dtype for leaf in leaves))
     return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
+
+
+def _like(of: Any, params: Any) -> Any:
+    return jax.tree.map(lambda leaf, p: leaf.astype(jnp.result_type(p)), of, params)
 
 
 def _unravel(vector: Array, like: Any) -> Any:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from dlkit.optim.transform import SetToZero, Transform, call_update, check_link
-from dlkit.optim.wrappers.masks import Mask, Masked, MaskedState, choose, resolve_mask, settle_mask
+from dlkit.optim.wrappers.masks import Mask, Masked, MaskedState, choose, choose_extra, resolve_mask, settle_mask
 from dlkit.optim.wrappers.shown import Shown
 
 __all__ = ["SelectiveTransform", "freeze", "selective_transform"]
@@ -74,6 +74,7 @@ class SelectiveTransform(Shown, Transform[MaskedState]):
     def update(self, grads: Any, state: MaskedState, params: Any = None, **extra: Any) -> tuple[Any, MaskedState]:
         trained = self._trained(grads)
         some = None if params is None else choose(trained, params)
+        extra = choose_extra(trained, grads, params, extra)
         updates, inner = call_update(self.optimizer, choose(trained, grads), state.inner_state, some, extra)
         merged = jax.tree.map(lambda keep, new, g: new if keep else jnp.zeros_like(g), trained, updates, grads)
         return merged, MaskedState(inner)

@@ -8,6 +8,7 @@ import jax
 
 from dlkit import tree
 from dlkit.optim.transform import Transform, call_update, check_link
+from dlkit.optim.wrappers.narrowed import narrowed
 from dlkit.optim.wrappers.shown import Shown
 
 __all__ = ["WEIGHTS", "Mask", "Masked", "MaskedNode", "MaskedState", "masked", "resolve_mask"]
@@ -106,7 +107,8 @@ class Masked(Shown, Transform[MaskedState]):
     """Applies `inner` to the leaves that `mask` chooses, and returns the other gradients as they came.
 
     State is kept for the chosen leaves only. `inner` may be an optax transformation. To freeze the others, follow it
-    by `masked(set_to_zero(), others)`.
+    by `masked(set_to_zero(), others)`. Functions of the parameters that `update` is given (a line search's `value_fn=`)
+    become functions of the chosen leaves, the others standing still; `grad=` beside them is cut down, too.
 
     Args:
       inner: a transform.
@@ -140,8 +142,7 @@ class Masked(Shown, Transform[MaskedState]):
     def update(self, grads: Any, state: MaskedState, params: Any = None, **extra: Any) -> tuple[Any, MaskedState]:
         chosen = resolve_mask(self.mask, grads)
         some = None if params is None else choose(chosen, params)
-        if self.mask_compatible_extra_args:
-            extra = choose_extra(chosen, grads, extra)
+        extra = choose_extra(chosen, grads, params, extra, every=self.mask_compatible_extra_args)
         updates, inner_state = call_update(self.inner, choose(chosen, grads), state.inner_state, some, extra)
         merged = jax.tree.map(lambda keep, new, old: new if keep else old, chosen, updates, grads)
         return merged, MaskedState(inner_state)
@@ -152,10 +153,29 @@ def choose(mask: Any, of: Any) -> Any:
     return jax.tree.map(lambda keep, leaf: leaf if keep else MaskedNode(), mask, of)
 
 
-def choose_extra(mask: Any, grads: Any, extra: dict[str, Any]) -> dict[str, Any]:
-    """The extra arguments, those with the structure of the gradients cut down to the chosen leaves."""
-    like = jax.tree.structure(grads)
-    return {name: choose(mask, arg) if jax.tree.structure(arg) == like else arg for name, arg in extra.items()}
+def choose_extra(mask: Any, grads: Any, params: Any, extra: dict[str, Any], *, every: bool = False) -> dict[str, Any]:
+    """The extra arguments for a link that sees the chosen leaves alone: functions of the parameters take those.
+
+    With `every`, all arguments with the structure of the gradients are cut down, too.
+    """
+    given = extra
+    if params is not None:
+        given = narrowed(extra, lambda some: _fill(some, params), lambda of: choose(mask, of), grads)
+    if every:
+        like = jax.tree.structure(grads)
+        cut = {name: choose(mask, arg) for name, arg in extra.items() if jax.tree.structure(arg) == like}
+        given = given | cut
+    return given
+
+
+def _fill(some: Any, params: Any) -> Any:
+    """`some`, with the leaf of `params` for every leaf that was not chosen."""
+    return jax.tree.map(
+        lambda one, p: p if isinstance(one, MaskedNode) else one,
+        some,
+        params,
+        is_leaf=lambda node: isinstance(node, MaskedNode),
+    )
 
 
 masked = Masked

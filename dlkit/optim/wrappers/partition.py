@@ -79,7 +79,7 @@ class Partition(Shown, Transform[PartitionState]):
         for label, link in self.transforms:
             mask = self._chosen(labels, label)
             some = None if params is None else choose(mask, params)
-            given = choose_extra(mask, grads, extra) if self.mask_compatible_extra_args else extra
+            given = choose_extra(mask, grads, params, extra, every=self.mask_compatible_extra_args)
             held = state.inner_states[label].inner_state
             new, held = call_update(link, choose(mask, grads), held, some, given)
             updates.append(new)
