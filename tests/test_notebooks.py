@@ -37,7 +37,7 @@ def test_notebook_is_committed_with_its_outputs(path):
     assert all(cell.execution_count for cell in code), "run it from top to bottom before committing"
     outputs = [o for cell in code for o in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
-    assert path.stat().st_size < 400 * 1024, "smaller figures, or fewer"
+    assert path.stat().st_size < 400 * 1024, "fewer or smaller figures, or PNGs with a palette"
 
 
 def test_there_are_notebooks():
