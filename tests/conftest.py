@@ -29,6 +29,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="write tests/golden anew (needs torch, and -n 0)")
+    parser.addoption("--notebooks", action="store_true", help="run every notebook, not the first alone (minutes)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
