@@ -3,7 +3,7 @@
 JAX transposes a linear function operation by operation. For a loop that reads blocks of its input, that gives a loop
 that adds an array of the size of the whole input in every step. `linear_map` takes the transpose as a second function.
 
-A `custom_vjp` would do so too, but it has no forward mode, and `jax.custom_derivatives.linear_call` has no derivative in
+A `custom_vjp` does so too, but it has no forward mode, and `jax.custom_derivatives.linear_call` has no derivative in
 what the map depends on. `jax.lax.custom_linear_solve` has all of them, and takes a transposed solve. So `y = A x` is
 computed as the solution of a system whose inverse is known:
 
