@@ -1,5 +1,7 @@
 """Attention against torch's under every mask, what masked places may hold, and what does not depend on what.
 
+Ask 19 (masks: rows that see nothing, shapes, NaN in what is masked, True = attend) is all of this but the last tests.
+
 Tolerances: float64 1e-12 and float32 1e-5, a few roundings of sums of tens of terms of size 1.
 """
 

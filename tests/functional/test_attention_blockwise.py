@@ -59,28 +59,32 @@ def test_blocks_that_nothing_sees_are_left_out():
 
 
 @pytest.mark.parametrize("implementation", ["blockwise", None])
-def test_second_derivatives(implementation):
-    """Hessian-vector products (forward over reverse) and gradients of gradients are those of the dense form."""
-    x = heads(24 if implementation else 130)[0]  # None: in rows, from 128
-    c = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
+def test_every_mode(implementation):
+    """Forward mode, both modes over reverse and reverse over forward are those of the dense form."""
+    t = 24 if implementation else 130  # None: in rows, from 128
+    x, c = heads(t)[0], jnp.cos(jnp.arange(8 * t, dtype=jnp.float32)).reshape(1, t, 1, 8)
+    options = {"causal": True, "mask": jnp.asarray(np.random.default_rng(1).random((t, t)) < 0.7)}
+    if implementation:
+        options |= {"softcap": 2.0, "bias": jnp.cos(jnp.arange(t * t, dtype=jnp.float32)).reshape(t, t)}
 
     def products(implementation):
-        def loss(x):
-            return jnp.sum(jnp.sin(F.attention(x, x, x, causal=True, implementation=implementation)))
-
-        forward = jax.jvp(jax.grad(loss), (x,), (c,))[1]
-        return forward, jax.grad(lambda x: jnp.vdot(jax.grad(loss)(x), c))(x)
+        f = lambda x: jnp.sin(F.attention(x, 2 * x, x, implementation=implementation, **options))  # noqa: E731
+        gradient = jax.grad(lambda x: f(x).sum())
+        forward = jax.jvp(f, (x,), (c,))[1]
+        over = jax.grad(lambda x: jnp.sum(jnp.square(jax.jvp(f, (x,), (c,))[1])))(x)
+        return forward, over, jax.jvp(gradient, (x,), (c,))[1], jax.grad(lambda x: jnp.vdot(gradient(x), c))(x)
 
     wants, gots = (jax.jit(lambda i=i: products(i))() for i in ("dense", implementation))
     for want, got in zip(wants, gots, strict=True):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.abs(want).max()))
 
 
-def test_dense_has_forward_mode():
-    x = heads(6)[0]
-    f = lambda x: F.attention(x, x, x, causal=True, implementation="dense")  # noqa: E731
-    y, dy = jax.jvp(f, (x,), (x,))
-    np.testing.assert_allclose(jnp.vdot(y, dy), jnp.vdot(jax.vjp(f, x)[1](y)[0], x), rtol=1e-4)
+def test_forward_mode_is_linear_in_memory():
+    def temporary(t):
+        run = lambda x: jax.jvp(lambda x: F.attention(x, x, x, implementation="blockwise"), (x,), (x,))  # noqa: E731
+        return jax.jit(run).lower(heads(t, h=2, h_kv=2)[0]).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(4096) < 3 * temporary(2048)
 
 
 def test_vmap_is_a_loop():

@@ -121,6 +121,31 @@ def test_both_dropless_products(implementation):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1, float(jnp.abs(b).max())))
 
 
+def test_blocks_have_every_mode():
+    """Forward mode and both orders of the two modes, where tokens and weights move: those of `ragged_dot`."""
+    rng = np.random.default_rng(2)
+    x, w, *moves = (
+        jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in ((N, D), (E, D, D), (N, D), (E, D, D))
+    )
+    logits = jnp.asarray(rng.standard_normal((N, E)), jnp.float32)
+
+    def products(implementation):
+        def f(x, w):
+            return jnp.sin(functional.moe(x, logits, lambda a, dot: dot(a, w), 2, implementation=implementation)[0])
+
+        gradient = jax.grad(lambda *a: f(*a).sum(), (0, 1))
+        forward = lambda *a: jax.jvp(f, a, tuple(moves))[1]  # noqa: E731
+        return (
+            forward(x, w),
+            jax.grad(lambda *a: jnp.square(forward(*a)).sum(), (0, 1))(x, w),
+            jax.jvp(gradient, (x, w), tuple(moves))[1],
+        )
+
+    ragged, blocks = (jax.tree.leaves(jax.jit(lambda i=i: products(i))()) for i in ("ragged", "blocks"))
+    for want, got in zip(ragged, blocks, strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * float(jnp.abs(want).max()))
+
+
 def test_what_is_kept_is_exact_and_what_is_dropped_passes():
     """All tokens want one expert that has room for three: those three get its output, the others nothing at all."""
     layer = nn.MoE(D, HIDDEN, E, 1, capacity_factor=3 * E / N)

@@ -2,6 +2,8 @@
 
 The weights go over as torch names them, so the mapping below is the import of a `state_dict`. Tolerances: float32 1e-5,
 a few roundings of sums of at most a hundred terms; float64 1e-12.
+
+The cases `*_deep_both_lengths` are ask 51 (weights of torch); gate order and `forget_bias`: `test_recurrent.py`.
 """
 
 import jax

@@ -1,4 +1,7 @@
-"""Many blocks: scanned or unrolled, what the backward pass keeps, token by token."""
+"""Many blocks: scanned or unrolled, what the backward pass keeps, token by token.
+
+Ask 26 (compile time of deep models) is the first three tests, ask 41 (rematerialization) the two about what is kept.
+"""
 
 import functools
 import re

@@ -1,4 +1,7 @@
-"""Tied weights: one matrix in the parameters, in the gradient the sum of both uses, once in a checkpoint, donated."""
+"""Tied weights: one matrix in the parameters, in the gradient the sum of both uses, once in a checkpoint, donated.
+
+This is ask 48 (tied weights).
+"""
 
 from dataclasses import dataclass
 

@@ -61,8 +61,7 @@ def attention(
     backward pass computes them again; `"cudnn"` is the fused kernel of a GPU (half precision; needs no `softcap`, no
     dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and without dropout
     (up to 1024 places and without bias, window and softcap: blocks of some queries and all their keys).
-    Blocks have reverse mode, and forward mode over it (Hessian-vector products), but no forward mode alone (`jax.jvp`,
-    `jacfwd`): ask for `"dense"` there.
+    All but `"cudnn"` have derivatives of every mode and order, those of blocks linear in T too.
 
     >>> q, k, v = jnp.ones((2, 3, 4, 8)), jnp.ones((2, 5, 2, 8)), jnp.ones((2, 5, 2, 8))
     >>> attention(q, k, v, causal=True).shape

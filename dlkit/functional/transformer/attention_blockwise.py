@@ -21,7 +21,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
+from dlkit.functional.linear_map import linear_map
 from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.attention_tangent import tangent
 from dlkit.functional.transformer.heads import Heads, Seen
 
 __all__ = ["attend"]
@@ -76,7 +78,7 @@ def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softca
     q, k, v = _padded(heads.q, 3, rows), _padded(heads.k, 2, columns), _padded(heads.v, 2, columns)
     mask, bias = (None if a is None else _padded(_padded(a, 3, rows, t), 4, columns, s) for a in (seen.mask, bias))
     offset = None if known else jnp.asarray(seen.offset, jnp.int32).reshape(-1)
-    y: Array = _attend(plan, q, k, v, bias, mask, offset)
+    y: Array = _attend(plan, q, k, v, bias, mask, offset)[0]
     return y[..., :t, :].astype(heads.q.dtype)
 
 
@@ -98,9 +100,24 @@ def _padded(a: Array, axis: int, block: int, size: int | None = None) -> Array:
     return jnp.pad(a, [(0, missing if i == axis else 0) for i in range(a.ndim)])
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> Array:
-    return _forward(plan, q, k, v, bias, mask, offset)[0]
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attend(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Array]:
+    """y and lse."""
+    return _forward(plan, q, k, v, bias, mask, offset)
+
+
+@_attend.defjvp
+def _derivative(plan: _Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    y, lse = _attend(plan, *primals)
+    held = (*primals, y, lse)
+    return (y, lse), linear_map(partial(_tangent, plan), partial(_backward, plan), held, tangents[:4])
+
+
+@partial(jax.jit, static_argnums=0)  # traced once for all layers of one shape
+def _tangent(plan: _Plan, held: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Array, Array]:
+    q, k, v, bias, mask, offset, y, lse = held
+    seen = plan.seen(offset)._replace(mask=mask)
+    return tangent((q, k, v, bias, y, lse), given, seen, keys=plan.s, scale=plan.scale, softcap=plan.softcap)
 
 
 class _Block:
@@ -207,15 +224,11 @@ def _forward(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, of
     return y / total, lse
 
 
-def _forward_rule(plan: _Plan, *args: Any) -> tuple[Array, Any]:
-    y, lse = _forward(plan, *args)
-    return y, (*args, y, lse)
-
-
-def _backward_rule(plan: _Plan, kept: Any, dy: Array) -> tuple[Any, ...]:
-    q, k, v, bias, mask, offset, y, lse = kept
+@partial(jax.jit, static_argnums=0)
+def _backward(plan: _Plan, held: tuple[Any, ...], given: tuple[Array, Array]) -> tuple[Any, ...]:
+    (q, k, v, bias, mask, offset, y, lse), (dy, dlse) = held, given
     wide = wide_dtype(q.dtype)
-    delta = (dy * y).sum(-1, keepdims=True)
+    delta = (dy * y).sum(-1, keepdims=True) - dlse
     dy = dy.astype(q.dtype)
     qt, dyt = q.swapaxes(3, 4), dy.swapaxes(3, 4)
     kt, vt = k.swapaxes(2, 3), v.swapaxes(2, 3)
@@ -245,10 +258,7 @@ def _backward_rule(plan: _Plan, kept: Any, dy: Array) -> tuple[Any, ...]:
     scale = jnp.asarray(plan.scale, wide)
     dq, dk, dv = dq * scale, dkt.swapaxes(2, 3) * scale, dvt.swapaxes(2, 3)
     dbias = None if bias is None else dbias.astype(bias.dtype)
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, None, None
-
-
-_attend.defvjp(_forward_rule, _backward_rule)
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias
 
 
 def _take(a: Array, where: tuple[Any, Any]) -> Array:

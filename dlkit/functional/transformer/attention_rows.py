@@ -19,7 +19,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
+from dlkit.functional.linear_map import linear_map
 from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.attention_tangent import tangent
 from dlkit.functional.transformer.heads import Heads, Seen
 
 __all__ = ["attend", "fits"]
@@ -63,7 +65,7 @@ def attend(heads: Heads, seen: Seen, *, scale: float) -> Array:
     if mask is not None:
         mask = mask.reshape(mask.shape[0], -1, *mask.shape[3:])
     plan = _Plan(_rows(t), kv * groups, groups, scale, seen.causal, seen.offset if seen.causal else 0)
-    y: Array = _attend(plan, q, k, v, mask)
+    y: Array = _attend(plan, q, k, v, mask)[0]
     return y.reshape(b, t, kv, groups, -1).transpose(0, 2, 3, 1, 4)
 
 
@@ -72,9 +74,39 @@ def _rows(t: int) -> int:
     return 128 if t <= 256 else 256
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(plan: _Plan, q: Array, k: Array, v: Array, mask: Array | None) -> Array:
-    return _forward(plan, q, k, v, mask)[0]
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _attend(plan: _Plan, q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Array]:
+    """y and lse."""
+    return _forward(plan, q, k, v, mask)
+
+
+@_attend.defjvp
+def _derivative(plan: _Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
+    y, lse = _attend(plan, *primals)
+    held = (*primals, y, lse)
+    return (y, lse), linear_map(partial(_tangent, plan), partial(_backward, plan), held, tangents[:3])
+
+
+@partial(jax.jit, static_argnums=0)  # traced once for all layers of one shape
+def _tangent(plan: _Plan, held: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Array, Array]:
+    q, k, v, mask, y, lse = held
+    b, t, s, kv = q.shape[0], q.shape[1], k.shape[1], plan.heads // plan.groups
+    of_queries = lambda a: a.reshape(b, t, kv, plan.groups, -1).transpose(0, 2, 3, 1, 4)  # noqa: E731
+    of_keys = lambda a: a.reshape(b, s, kv, -1).transpose(0, 2, 1, 3)  # noqa: E731
+    if mask is not None:
+        spread = (1, 1) if mask.shape[1] == 1 else (kv, plan.groups)
+        mask = mask.reshape(mask.shape[0], *spread, *mask.shape[2:])
+    dq, dk, dv = given
+    dy, dlse = tangent(
+        (of_queries(q), of_keys(k), of_keys(v), None, of_queries(y), of_queries(lse)),
+        (of_queries(dq), of_keys(dk), of_keys(dv), None),
+        Seen(mask, plan.causal, None, plan.offset),
+        keys=s,
+        scale=plan.scale,
+        softcap=None,
+    )
+    back = lambda a: a.transpose(0, 3, 1, 2, 4).reshape(b, t, -1)  # noqa: E731
+    return back(dy), back(dlse)
 
 
 def _forward(plan: _Plan, q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, Array]:
@@ -99,20 +131,16 @@ def _forward(plan: _Plan, q: Array, k: Array, v: Array, mask: Array | None) -> t
     return _loop(plan, q.shape[0], body, start)
 
 
-def _forward_rule(plan: _Plan, *args: Any) -> tuple[Array, Any]:
-    y, lse = _forward(plan, *args)
-    return y, (*args, y, lse)
-
-
-def _backward_rule(plan: _Plan, kept: Any, dy: Array) -> tuple[Any, ...]:
-    q, k, v, mask, y, lse = kept
+@partial(jax.jit, static_argnums=0)
+def _backward(plan: _Plan, held: tuple[Any, ...], given: tuple[Array, Array]) -> tuple[Any, ...]:
+    (q, k, v, mask, y, lse), (dy, dlse) = held, given
     kv = plan.heads // plan.groups
     d, d_v, s_all = k.shape[2] // kv, v.shape[2] // kv, k.shape[1]
 
     def body(carry: tuple[Array, ...], b: Array, h: Array, shared: Array) -> tuple[Array, ...]:
         one, key, value = _take(q, b, h, d) * plan.scale, _take(k, b, shared, d), _take(v, b, shared, d_v)
         g, norm = _take(dy, b, h, d_v), _take(lse, b, h, 1)
-        delta = (g * _take(y, b, h, d_v)).sum(1, keepdims=True)
+        delta = (g * _take(y, b, h, d_v)).sum(1, keepdims=True) - _take(dlse, b, h, 1)
         one_t, g_t, key_t, value_t = one.T, g.T, key.T, value.T
         dq, dkt, dvt = [], jnp.zeros_like(key_t), jnp.zeros_like(value_t)
         for i, end, last in plan.parts(q.shape[1], s_all):
@@ -128,10 +156,7 @@ def _backward_rule(plan: _Plan, kept: Any, dy: Array) -> tuple[Any, ...]:
         return _put(carry[0], jnp.concatenate(dq), b, h), _put(carry[1], dk, b, shared), _put(carry[2], dv, b, shared)
 
     start = (jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v))
-    return (*_loop(plan, q.shape[0], body, start), None)
-
-
-_attend.defvjp(_forward_rule, _backward_rule)
+    return _loop(plan, q.shape[0], body, start)
 
 
 def _loop(plan: _Plan, batch: int, body: Any, carry: Any) -> Any:
