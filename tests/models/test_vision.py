@@ -7,7 +7,7 @@ from support import torchvision_twins as twins
 from support.reference import reference
 from support.torchvision_weights import load, made, torch_layout
 
-from dlkit import models, nn, tree
+from dlkit import io, models, nn, tree
 
 KEY = jax.random.key(0)
 
@@ -77,11 +77,20 @@ HEADS = {"inception_v1": (("aux1", "aux2"), 6), "inception_v3": (("AuxLogits",),
 def test_outputs_are_torchvisions(name):
     """Under the same weights in evaluation; the names of all modules are used, and there are no others.
 
+    `io.from_torch` reads torchvision's arrays by these names, bit for bit.
+
     The heads of training of the Inceptions are compared too. torch computes in float64.
     """
     model, names_of, twin, side = CASES[name]
     names = names_of(model)
     params, state = made(model, names)
+    arrays = torch_layout(model, names, params, state)
+    *held, report = io.from_torch(model, arrays, names)
+    assert set(report.used) == arrays.keys()
+    same = jax.tree.map(lambda a, b: bool((np.asarray(a) == b).all()), held, [params, state])
+    assert jax.tree.all(same), same
+    back = io.to_torch(model, *held, names)
+    assert {k: v.shape for k, v in back.items()} == {k: v.shape for k, v in arrays.items()}
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, side, side, 3)).astype(np.float32)
     heads, small = HEADS.get(name, ((), 1))
@@ -94,7 +103,7 @@ def test_outputs_are_torchvisions(name):
         tv = None
         if name != "unet":
             import torchvision as tv
-        net = load(torch, twin(torch, tv), torch_layout(model, names, params, state))
+        net = load(torch, twin(torch, tv), arrays)
         y = net(torch.tensor(x, dtype=torch.float64).movedim(-1, 1))
         y = y.movedim(1, -1) if y.ndim == 4 else y
         aside = {h: getattr(net, h)(torch.tensor(a).movedim(-1, 1)) for h, a in zip(heads, inner, strict=True)}
