@@ -89,7 +89,7 @@ def _mnist(spec: Mnist) -> tuple[data.Arrays, data.Arrays]:
 def _cifar10(spec: Cifar10) -> tuple[data.Arrays, data.Arrays]:
     """CIFAR-10; or, where it is missing and the config allows it, scikit-learn's digits at its size, as bytes."""
     try:
-        return data.cifar10("train", per_class=spec.per_class), data.cifar10("test", per_class=spec.per_class)
+        return data.cifar10("train", per_class=spec.per_class), data.cifar10("test")
     except FileNotFoundError as error:
         if not spec.fallback:
             raise ConfigError(f"data: {error}; with data.fallback = true digits take its place") from None
