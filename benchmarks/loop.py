@@ -1,12 +1,13 @@
 """What the training loop adds to the step: ratios, interleaved in one process, with median and quartiles.
 
-    python benchmarks/loop.py [--repeats 41]
+    python benchmarks/loop.py [--repeats 15] [--write]
 
 `fit` is an epoch of `train.fit`: batches, the step, rows every 50 steps, exact sums, callbacks. `bare` is the same
 step, `make_step`, called in a Python `for` over the loader. `floor` is a step written by hand that returns the loss and
 nothing else, called over batches that are on the device already: what remains is JAX and the network. `silent` is
 `fit` that logs nothing within the epoch. The second table is the cost of plain dicts: the same step of a 100-layer
-network, jitted over nested dicts and over a flat tuple of the same arrays.
+network, jitted over nested dicts and over a flat tuple of the same arrays. `--write` puts
+both into `benchmarks/RESULTS.md`.
 """
 
 import argparse
@@ -18,10 +19,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import record
 
 from dlkit import data, losses, metrics, nn, optim, train
 
-EPOCHS_A_RUN = 6
+EPOCHS_A_RUN = 30  # a run compiles anew, and its first epochs warm the caches: the median of many is the loop's
 
 
 def networks() -> dict[str, nn.Chain]:
@@ -97,11 +99,15 @@ def quartiles(values: list[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def loop(repeats: int) -> None:
+def loop(repeats: int) -> list[str]:
     train_set, _, _ = data.split(data.digits(), valid=0.1, test=0.2, seed=0)
     loader = data.Loader(train_set, 64, seed=0, drop_last=True)
-    print(f"digits, batches of 64, {len(loader)} steps an epoch, {repeats} interleaved repeats, jax {jax.__version__}")
-    print(f"{'network':8} {'way':7} {'us a step':>10} {'quartiles':>17} {'of bare':>8} {'of floor':>9}")
+    lines = [
+        f"Digits, batches of 64, {len(loader)} steps an epoch, {EPOCHS_A_RUN} epochs a run, {repeats} runs each.",
+        "",
+        "| network | way | us a step | quartiles | of bare | of floor |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, model in networks().items():
         task = train.Task(model, losses.cross_entropy, {"accuracy": metrics.Accuracy()})
         runs = ways(task, loader, optim.adamw(3e-3))
@@ -119,17 +125,17 @@ def loop(repeats: int) -> None:
                 statistics.median(a / b for a, b in zip(times, seconds[base], strict=True))
                 for base in ("bare", "floor")
             ]
-            print(f"{name:8} {way:7} {middle:10.0f} {low:8.0f}-{high:8.0f} {ratios[0]:8.2f} {ratios[1]:9.2f}")
-        times = [a / b for a, b in zip(seconds["fit"], seconds["silent"], strict=True)]
-        print(f"{name:8} logging costs {statistics.median(times) - 1:+.1%}")
+            ratio = " | ".join(f"{r:.2f}" for r in ratios)
+            lines.append(f"| {name} | {way} | {middle:.0f} | {low:.0f}-{high:.0f} | {ratio} |")
+    return lines
 
 
-def trees(repeats: int) -> None:
+def trees(repeats: int) -> list[str]:
     """One training step of 100 layers, 200 arrays of parameters and 200 of momentum: nested dicts, or one flat tuple.
     And what the call itself costs: the same trees through a jitted function that does next to nothing."""
     deep = nn.Chain(*(nn.Linear(64, 64) for _ in range(99)), head=nn.Linear(64, 10))
     two = nn.Chain(nn.Linear(64, 128), nn.Relu(), head=nn.Linear(128, 10))
-    print(f"\n{'what':34} {'us':>8} {'quartiles':>17}")
+    lines = ["| a call of | state as | us | quartiles |", "|---|---|---|---|"]
     optimizer = optim.sgd(1e-3, momentum=0.9)
     for name, model in (("100 layers, step", deep), ("2 layers, step", two)):
         task = train.Task(model, losses.cross_entropy)
@@ -141,16 +147,17 @@ def trees(repeats: int) -> None:
             new, measured = train.training_step(task, optimizer, jax.tree.unflatten(treedef, leaves), batch)
             return tuple(jax.tree.leaves(new)), measured
 
-        compare(name, {"dicts": (train.make_step(task, optimizer), state),
-                       "tuple": (jax.jit(flat, donate_argnums=0), tuple(leaves))}, batch, repeats)  # fmt: skip
+        lines += compare(name, {"dicts": (train.make_step(task, optimizer), state),
+                                "tuple": (jax.jit(flat, donate_argnums=0), tuple(leaves))}, batch, repeats)  # fmt: skip
     for name, model in (("100 layers, bare call", deep), ("2 layers, bare call", two)):
         params = model.init(jax.random.key(0))
         touch = jax.jit(lambda p, _: (jax.tree.map(lambda a: a, p), 0), donate_argnums=0)
         copied = tuple(jax.tree.leaves(jax.tree.map(jnp.copy, params)))
-        compare(name, {"dicts": (touch, params), "tuple": (touch, copied)}, 0, repeats)
+        lines += compare(name, {"dicts": (touch, params), "tuple": (touch, copied)}, 0, repeats)
+    return lines
 
 
-def compare(name: str, ways: dict[str, tuple[Any, Any]], batch: Any, repeats: int) -> None:
+def compare(name: str, ways: dict[str, tuple[Any, Any]], batch: Any, repeats: int) -> list[str]:
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     held = {way: state for way, (_, state) in ways.items()}
     for repeat in range(-2, repeats):
@@ -162,19 +169,23 @@ def compare(name: str, ways: dict[str, tuple[Any, Any]], batch: Any, repeats: in
             held[way] = state
             if repeat >= 0:
                 seconds[way].append((time.perf_counter() - begin) / 50)
+    lines = []
     for way, times in seconds.items():
         low, middle, high = (1e6 * t for t in quartiles(times))
-        print(f"{name + ', ' + way:34} {middle:8.0f} {low:8.0f}-{high:8.0f}")
+        lines.append(f"| {name} | {way} | {middle:.0f} | {low:.0f}-{high:.0f} |")
     low, middle, high = quartiles([a / b for a, b in zip(seconds["dicts"], seconds["tuple"], strict=True)])
-    print(f"{name + ', dicts / tuple':34} {middle:8.3f} {low:8.3f}-{high:8.3f}")
+    return [*lines, f"| {name} | dicts / tuple | {middle:.3f} | {low:.3f}-{high:.3f} |"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--repeats", type=int, default=41)
-    repeats = parser.parse_args().repeats
-    loop(repeats)
-    trees(repeats)
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/RESULTS.md")
+    args = parser.parse_args()
+    lines = [record.machine("jax"), "", *loop(args.repeats), "", *trees(args.repeats)]
+    print("\n".join(lines))
+    if args.write:
+        record.write("loop", "What the training loop adds to the step", lines)
 
 
 if __name__ == "__main__":
