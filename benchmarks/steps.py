@@ -12,75 +12,33 @@ last, fused Adam, `torch.compile` where it works. `--write` puts the tables into
 import argparse
 import importlib
 import os
-import time
 from collections.abc import Callable
 from functools import partial
 
 import jax
 import record
-from peers.problem import Problem, Trainer, problem
-from timing import PEERS, best, measure, medians, quartiles
+from compared import prepare, table
+from peers.problem import Problem, problem
+from timing import PEERS, Trainer, measure
 
 GOALS = {"mlp": 0.5, "cnn": 1.2, "resnet20": 1.2}  # of torch's best
 
 
-def trainers(name: str, compile_torch: bool) -> dict[str, Callable[[Problem], Trainer]]:
+def trainers(case: Problem, compile_torch: bool) -> dict[str, Callable[[], Trainer]]:
     """How to make each trainer, by the name of its row."""
-    found = {"dlkit": importlib.import_module("peers.with_dlkit").trainer}
+    found: dict[str, Callable[[Problem], Trainer]] = {"dlkit": importlib.import_module("peers.with_dlkit").trainer}
     found["floor"] = importlib.import_module("peers.floor").trainer
     for peer in PEERS:
         found[peer] = importlib.import_module(f"peers.with_{peer}").trainer
     torch = importlib.import_module("peers.with_torch").trainer
-    last = {} if name == "mlp" else {"channels_last": True}
+    last = {} if case.name == "mlp" else {"channels_last": True}
     found["torch eager"] = torch
     found["torch fused"] = partial(torch, fused=True)
     if last:
         found["torch channels last, fused"] = partial(torch, fused=True, **last)
     if compile_torch:
         found["torch compiled, fused"] = partial(torch, fused=True, compiled=True, **last)
-    return found
-
-
-def prepare(case: Problem, compile_torch: bool) -> dict[str, Trainer]:
-    """The trainers, after three steps that must give every one of them the same losses."""
-    ready: dict[str, Trainer] = {}
-    first: tuple[int, list[float]] | None = None
-    for name, make in trainers(case.name, compile_torch).items():
-        start = time.perf_counter()
-        trainer = make(case)
-        try:
-            losses = [float(trainer.step()) for _ in range(3)]
-        except Exception as error:
-            if "compiled" not in name:
-                raise
-            print(f"  {name}: left out, {type(error).__name__}: {str(error).splitlines()[0][:80]}")
-            continue
-        seconds = time.perf_counter() - start
-        print(f"  {name:27} {trainer.parameters:7} parameters, losses {losses}, ready in {seconds:.1f} s", flush=True)
-        first = first or (trainer.parameters, losses)
-        want_count, want = first
-        same = abs(losses[0] / want[0] - 1) < 1e-5 and abs(losses[2] / want[2] - 1) < 1e-2
-        if trainer.parameters != want_count or not same:
-            raise SystemExit(f"{name} is another network: it should have {want_count} parameters and losses {want}")
-        ready[name] = trainer
-    return ready
-
-
-def table(seconds: dict[str, list[float]], goal: float) -> list[str]:
-    middle = medians(seconds)
-    torch, peer = best(middle, (name for name in middle if name.startswith("torch"))), best(middle, PEERS)
-    rows = [
-        f"| | median ms | quartiles | of torch's best ({torch}) | of the floor | of the best JAX peer ({peer}) |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, times in seconds.items():
-        ratios = (f"{middle[name] / middle[base]:.2f}" for base in (torch, "floor", peer))
-        rows.append(f"| {name} | {middle[name] * 1e3:.2f} | {quartiles(times)} | {' | '.join(ratios)} |")
-    of_torch, of_peer = middle["dlkit"] / middle[torch], middle["dlkit"] / middle[peer]
-    verdict = (
-        f"Goal: at most {goal} of torch's best and never slower than a JAX peer; here {of_torch:.2f} and {of_peer:.2f}."
-    )
-    return [*rows, "", verdict]
+    return {name: partial(make, case) for name, make in found.items()}
 
 
 def main() -> None:
@@ -96,7 +54,7 @@ def main() -> None:
     for name in args.only:
         case = problem(name)
         print(case.title, flush=True)
-        ready = prepare(case, not args.no_compile)
+        ready = prepare(trainers(case, not args.no_compile))
         before = os.getloadavg()[0]
         rows = table(measure(ready, case.steps, args.rounds), GOALS[name])
         print("\n".join(rows), "\n", flush=True)

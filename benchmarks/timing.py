@@ -18,6 +18,13 @@ class Run:
     wait: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class Trainer(Run):
+    """A `step` trains on the batch once and returns the loss."""
+
+    parameters: int
+
+
 def sample(run: Run, steps: int) -> float:
     """Seconds a step, over `steps` steps after one that is not timed (caches, threads of the library before it)."""
     run.step()

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from timing import Trainer
 
-from peers.problem import BLOCKS, LEARNING_RATE, Problem, Trainer
+from peers.problem import BLOCKS, LEARNING_RATE, Problem
 
 
 def conv(x: Any, w: Any, stride: int = 1) -> Any:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from timing import Run
 
 LEARNING_RATE = 1e-3
 CLASSES = 10
@@ -32,12 +31,6 @@ class Problem:
         """A function that gives the next of the weights at each call."""
         source: Iterator[np.ndarray] = iter(self.weights)
         return lambda: next(source)
-
-
-# `step` trains on the batch once and returns the loss.
-@dataclass(frozen=True)
-class Trainer(Run):
-    parameters: int
 
 
 def problem(name: str) -> Problem:

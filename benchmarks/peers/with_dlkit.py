@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from timing import Trainer
 
 from dlkit import losses, models, nn, optim, tree
-from peers.problem import CLASSES, LEARNING_RATE, WIDTHS, Problem, Trainer
+from peers.problem import CLASSES, LEARNING_RATE, WIDTHS, Problem
 
 
 def trainer(problem: Problem) -> Trainer:

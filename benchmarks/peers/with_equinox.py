@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from timing import Trainer
 
-from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem, Trainer
+from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem
 
 KEY = jax.random.key(0)
 

@@ -6,8 +6,9 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import optax
+from timing import Trainer
 
-from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem, Trainer
+from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem
 
 
 def mlp(x: Any) -> Any:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from timing import Trainer
 
-from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem, Trainer
+from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem
 
 
 class MLP(nnx.Module):

@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from timing import Trainer
 from torch import nn
 from torch.nn import functional as F
 
-from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem, Trainer
+from peers.problem import BLOCKS, CLASSES, LEARNING_RATE, WIDTHS, Problem
 
 
 class Block(nn.Module):
