@@ -42,7 +42,7 @@ from dlkit.functional.dropout_family import (
 from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
 from dlkit.functional.graphs.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
 from dlkit.functional.graphs.graph_edges import add_self_loops, to_undirected
-from dlkit.functional.graphs.propagate import aggregate, gcn_propagate
+from dlkit.functional.graphs.propagate import aggregate, appnp_propagate, gcn_propagate, pool_set
 from dlkit.functional.graphs.segments import (
     degree,
     segment_max,
@@ -122,6 +122,7 @@ __all__ = [
     "alibi_bias",
     "alibi_slopes",
     "alpha_dropout",
+    "appnp_propagate",
     "attention",
     "attention_weights",
     "avg_pool",
@@ -187,6 +188,7 @@ __all__ = [
     "perplexity",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "pool_set",
     "power_iteration",
     "prelu",
     "quantize",

@@ -53,7 +53,9 @@ from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmi
 from dlkit.nn.graphs.graph import OnNodes
 from dlkit.nn.graphs.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graphs.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
+from dlkit.nn.graphs.graph_hops import APPNP, SGConv
 from dlkit.nn.graphs.graph_pool import GraphNorm, GraphPool
+from dlkit.nn.graphs.graph_sets import DeepSets, EdgeConv
 from dlkit.nn.graphs.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
@@ -101,6 +103,7 @@ from dlkit.nn.transformer.moe import MoE, moe_loss
 from dlkit.nn.transformer.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 
 __all__ = [
+    "APPNP",
     "EVAL",
     "GRU",
     "LORA",
@@ -129,11 +132,13 @@ __all__ = [
     "Crelu",
     "Crop",
     "DeepRNN",
+    "DeepSets",
     "DepthwiseConv",
     "DropBlock",
     "DropConnect",
     "DropPath",
     "Dropout",
+    "EdgeConv",
     "Einsum",
     "Elu",
     "Embedding",
@@ -208,6 +213,7 @@ __all__ = [
     "Residual",
     "Rope",
     "SAGEConv",
+    "SGConv",
     "Selu",
     "SeparableConv",
     "Sigmoid",
