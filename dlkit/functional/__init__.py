@@ -86,7 +86,7 @@ from dlkit.functional.recurrence.memory import (
     shift_address,
     write_memory,
 )
-from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps
+from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps, zoneout
 from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
 from dlkit.functional.transformer.attention import AttentionKind, attention, attention_weights
 from dlkit.functional.transformer.attention_additive import additive_weights
@@ -248,4 +248,5 @@ __all__ = [
     "wide_dtype",
     "window_output_size",
     "write_memory",
+    "zoneout",
 ]

@@ -89,6 +89,7 @@ from dlkit.nn.recurrence.conv_lstm import ConvLSTM
 from dlkit.nn.recurrence.gru import GRU
 from dlkit.nn.recurrence.linear_recurrence import LRU
 from dlkit.nn.recurrence.lstm import LSTM
+from dlkit.nn.recurrence.noise import VariationalDropout, Zoneout
 from dlkit.nn.recurrence.ntm import NTM
 from dlkit.nn.recurrence.recurrent import RNN
 from dlkit.nn.rewrite import map_layers
@@ -239,10 +240,12 @@ __all__ = [
     "TransformerBlock",
     "UnitNorm",
     "Upsample",
+    "VariationalDropout",
     "VectorQuantizer",
     "VectorQuantizerEMA",
     "WeightNorm",
     "WeightStandardized",
+    "Zoneout",
     "add_lora",
     "child_state",
     "fold_batch_norm",
