@@ -98,6 +98,7 @@ from dlkit.functional.transformer.masks import (
     sliding_window_mask,
 )
 from dlkit.functional.transformer.moe import RouterStats, moe, route
+from dlkit.functional.transformer.moe_choice import expert_choice
 from dlkit.functional.transformer.positions import (
     alibi_bias,
     alibi_slopes,
@@ -143,6 +144,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "expert_choice",
     "fold",
     "gaussian_dropout",
     "gaussian_noise",

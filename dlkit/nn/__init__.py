@@ -37,6 +37,7 @@ from dlkit.nn.convolution.resize import (
     Upsample,
 )
 from dlkit.nn.convolution.separable import DepthwiseConv, SeparableConv
+from dlkit.nn.convolution.temporal import TCN, TCNBlock
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.dropout_family import (
     AlphaDropout,
@@ -112,6 +113,7 @@ __all__ = [
     "LSTM",
     "NTM",
     "RNN",
+    "TCN",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
     "AdditiveAttention",
@@ -234,6 +236,7 @@ __all__ = [
     "Standardize",
     "Swiglu",
     "Swish",
+    "TCNBlock",
     "Tanh",
     "TanhShrink",
     "Threshold",
