@@ -14,7 +14,7 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
     """Draw what an autoencoder makes of the test set's first pictures, and what its codes stand for."""
     import jax
 
-    from dlkit import inspect, models, train
+    from dlkit import inspect, models, nn, train
 
     x = np.asarray(test["x"])
     pictures = x[:SHOWN].astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
@@ -24,8 +24,16 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
 
     name = folder.name
     if not isinstance(model, models.VAE):
-        logits = train.predict(model, params, state, x[:SHOWN], batch_size=SHOWN)
-        return [inspect.reconstructions(pictures, shown(logits), folder / "reconstructions.png", title=name)]
+        path = folder / "reconstructions.png"
+        noisy = [part for part in ("mask", "noise") if part in model.children()]
+        if not noisy:
+            logits = train.predict(model, params, state, x[:SHOWN], batch_size=SHOWN)
+            return [inspect.reconstructions(pictures, shown(logits), path, title=name)]
+        # In training it sees a corrupted input: that is what it has learned to mend.
+        at, mode = [noisy[-1], "decoder"], nn.training(jax.random.key(0))
+        found = jax.jit(lambda x: models.features(model, params, state, x, at, mode))(x[:SHOWN])
+        seen, rebuilt = np.asarray(found[noisy[-1]]), shown(found["decoder"])
+        return [inspect.reconstructions(pictures, rebuilt, path, seen=seen, title=name)]
     decode = jax.jit(lambda z: model.decode(params, state, z))
     outputs = train.predict(model, params, state, x)
     rebuilt = shown(decode(outputs.mean[:SHOWN]))

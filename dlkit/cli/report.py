@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["after", "header", "number", "say", "table"]
+__all__ = ["after", "header", "instead", "number", "say", "table"]
 
 
 def say(text: str = "") -> None:
@@ -49,13 +49,14 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     lines = [f"dlkit {__version__}, jax {jax.__version__}, {len(devices)} x {kind}"]
     if config.train.platform == "auto" and devices[0].platform == "cpu" and not os.environ.get("JAX_PLATFORMS"):
         lines.append("note: jax sees no accelerator here, so this runs on the CPU (dlkit doctor says more)")
+    asked = instead(parts)
     lines += [
         "",
         f"config   {source}",
         *(f"         {line}" for line in overridden),
         f"run      {folder} (config.toml there: every value, defaults included)",
         f"data     {config.data.name}: {', '.join(sizes)}; x {field.dtype}{list(field.shape[1:])}",
-        *_instead(config.data.name, parts.training.name),
+        *([f"note: {asked} is not here, so this runs on {parts.training.name} instead (data.fallback)"] * bool(asked)),
         f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
         f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
         f"model    {summary.parameters:,} parameters, {_flops(summary.flops)}",
@@ -72,13 +73,12 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     return "\n".join(lines) + "\n"
 
 
-INSTEAD = {("mnist", "digits"): "MNIST", ("cora", "karate"): "Cora"}
+INSTEAD = {("mnist", "digits"): "MNIST", ("cifar10", "digits"): "CIFAR-10", ("cora", "karate"): "Cora"}
 
 
-def _instead(asked: str, given: str | None) -> list[str]:
-    """That the data is other than what was asked for, where the config allows a fallback."""
-    name = INSTEAD.get((asked, given or ""))
-    return [] if name is None else [f"note: {name} is not here, so this runs on {given} instead (data.fallback)"]
+def instead(parts: Any) -> str | None:
+    """What the config asks for, where other data took its place (`data.fallback`)."""
+    return INSTEAD.get((parts.config.data.name, parts.training.name or ""))
 
 
 def _options(parts: Any) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from dlkit.cli.report import after, header, say, table
+from dlkit.cli.report import after, header, instead, say, table
 
 __all__ = ["Train"]
 
@@ -127,8 +127,9 @@ class Train:
         if parts.test is not None:
             params, state, size = result.state.params, result.state.state, parts.eval_batch_size
             values = train.evaluate(parts.task, params, state, parts.test, batch_size=size)
-            took = f", in {seconds:.1f} s" if watch.began is not None else ""
-            say(f"\ntest set, {len(parts.test):,} examples{took}\n{table(values)}\n")
+            took = f", {seconds:.1f} s after the start" if watch.began is not None else ""
+            other = f" of {parts.training.name}, not {asked}" if (asked := instead(parts)) else ""
+            say(f"\ntest set{other}, {len(parts.test):,} examples{took}\n{table(values)}\n")
             plain = {k: v if isinstance(v, int | float) else v.tolist() for k, v in values.items()}
             about = {"test": plain, "best": result.best, "stopped_because": result.stopped_because}
             if watch.began is not None or not (folder / "result.json").is_file():

@@ -54,12 +54,16 @@ class Mnist(Section):
 
 
 class Cifar10(Section):
-    """CIFAR-10 from archives of JPEG files under DLKIT_DATA; at most `per_class` training pictures of each class."""
+    """CIFAR-10 from archives of JPEG files under DLKIT_DATA; at most `per_class` training pictures of each class.
+
+    With `fallback`, where it is missing, scikit-learn's digits enlarged to 32 x 32 x 3; the run says so.
+    """
 
     name: Literal["cifar10"]
     valid: Size = 0.1
     limit: Count | None = None
     per_class: Count | None = None
+    fallback: bool = False
 
 
 class Cora(Section):

@@ -7,7 +7,7 @@ import numpy as np
 
 from dlkit import data
 from dlkit.config.errors import ConfigError, nearest
-from dlkit.config.schema import ArraysFile, Config, Cora, KarateClub, Mnist
+from dlkit.config.schema import ArraysFile, Cifar10, Config, Cora, KarateClub, Mnist
 
 __all__ = ["EXAMPLES", "GRAPHS", "Split", "datasets", "graph_sizes"]
 
@@ -62,7 +62,7 @@ def datasets(config: Config) -> Split:
             valid_size = spec.valid if len(whole) > 10_000 or isinstance(spec.valid, float) else 0.1
             train, valid, _ = data.split(whole, valid=valid_size, test=0, seed=config.seed, stratify="y")
         elif spec.name == "cifar10":
-            whole, test = (data.cifar10(part, per_class=spec.per_class) for part in ("train", "test"))
+            whole, test = _cifar10(spec)
             train, valid, _ = data.split(whole, valid=spec.valid, test=0, seed=config.seed, stratify="y")
         else:
             whole = data.digits() if spec.name == "digits" else _from_file(spec)
@@ -71,7 +71,7 @@ def datasets(config: Config) -> Split:
         if spec.limit is not None and spec.limit < len(train):
             by = "y" if train["y"].dtype.kind in "iu" else None
             train = data.split(train, valid=0, test=len(train) - spec.limit, seed=config.seed, stratify=by)[0]
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         raise ConfigError(f"data: {error}") from None
     return train, valid if len(valid) else None, test if test is not None and len(test) else None
 
@@ -83,8 +83,24 @@ def _mnist(spec: Mnist) -> tuple[data.Arrays, data.Arrays]:
     except data.DownloadError:
         if not spec.fallback:
             raise
+    return _enlarged(3, 2, 1)
+
+
+def _cifar10(spec: Cifar10) -> tuple[data.Arrays, data.Arrays]:
+    """CIFAR-10; or, where it is missing and the config allows it, scikit-learn's digits at its size, as bytes."""
+    try:
+        return data.cifar10("train", per_class=spec.per_class), data.cifar10("test")
+    except FileNotFoundError as error:
+        if not spec.fallback:
+            raise ConfigError(f"data: {error}; with data.fallback = true digits take its place") from None
+    return _enlarged(4, 0, 3)
+
+
+def _enlarged(times: int, border: int, channels: int) -> tuple[data.Arrays, data.Arrays]:
+    """scikit-learn's digits with pixels of `times` x `times`, a black border and equal channels: train and test."""
     whole = data.digits()
-    x = np.pad(np.kron(whole["x"], np.ones((1, 3, 3, 1), np.float32)), ((0, 0), (2, 2), (2, 2), (0, 0)))
+    around = (border, border)
+    x = np.pad(np.kron(whole["x"], np.ones((1, times, times, channels), np.float32)), ((0, 0), around, around, (0, 0)))
     large = data.Arrays(name="digits", classes=whole.classes, x=(255 * x).round().astype(np.uint8), y=whole["y"])
     train, _, test = data.split(large, valid=0, test=0.2, seed=0, stratify="y")
     return train, test

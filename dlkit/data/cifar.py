@@ -45,11 +45,11 @@ def cifar10(
         raise ValueError(f'split must be "train" or "test", got {split!r}')
     if per_class is not None and per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
+    path = _find(f"{split}.zip", root)
     try:
         from PIL import Image
     except ImportError as error:
         raise ImportError("cifar10() reads JPEG files and needs pillow: pip install pillow") from error
-    path = _find(f"{split}.zip", root)
     pictures, labels = [], []
     with zipfile.ZipFile(path) as archive:
         names = sorted(name for name in archive.namelist() if name.lower().endswith((".jpg", ".jpeg")))

@@ -55,12 +55,19 @@ def picture_grid(images: Any, path: str | Path, *, columns: int = 0, title: str 
 
 
 def reconstructions(
-    images: Any, rebuilt: Any, path: str | Path, *, columns: int = 12, title: str = "Reconstructions"
+    images: Any,
+    rebuilt: Any,
+    path: str | Path,
+    *,
+    seen: Any = None,
+    columns: int = 12,
+    title: str = "Reconstructions",
 ) -> Path:
     """Each picture above what the model made of it.
 
     Args:
       images, rebuilt: `[N, H, W]`, `[N, H, W, 1]` or `[N, H, W, 3]`, in [0, 1], of one shape.
+      seen: what a denoising model was given of them, shaped likewise: a row between; cut to [0, 1].
       path: where the PNG is written.
       columns: at most so many pictures are shown.
       title: the heading.
@@ -69,11 +76,17 @@ def reconstructions(
       ValueError: no images, or of two shapes.
       ImportError: matplotlib is missing.
     """
-    images, rebuilt = _grey(images), _grey(rebuilt)
-    if images.shape != rebuilt.shape:
-        raise ValueError(f"reconstructions: images {images.shape} and rebuilt {rebuilt.shape} differ in shape")
-    both = np.concatenate([images[:columns], rebuilt[:columns]])
-    return picture_grid(both, path, columns=len(images[:columns]), title=f"{title}: above the input, below the output")
+    rows = {
+        "images": _grey(images),
+        "seen": None if seen is None else _grey(seen).clip(0, 1),
+        "rebuilt": _grey(rebuilt),
+    }
+    given = {name: row[:columns] for name, row in rows.items() if row is not None}
+    if len({row.shape for row in given.values()}) > 1:
+        told = ", ".join(f"{name} {row.shape}" for name, row in given.items())
+        raise ValueError(f"reconstructions: expected one shape, got {told}")
+    about = f"{title}, rows: {'input, output' if seen is None else 'input, seen by the model, output'}"
+    return picture_grid(np.concatenate([*given.values()]), path, columns=len(given["images"]), title=about)
 
 
 def latent_scatter(

@@ -214,13 +214,15 @@ def misclassified(
     name = (lambda c: str(c)) if classes is None else (lambda c: str(classes[c]))
     for axes in grid:
         axes.axis("off")
+    widest = max((len(f"says {name(predictions[i])} (100 %)") for i in shown), default=0)
+    size = 8.5 * min(1.0, 20 / max(widest, 1))  # so that neighbours do not touch
     for axes, i in zip(grid, shown, strict=False):
         picture = images[i].astype(np.float64)
         low, high = picture.min(), picture.max()
         picture = (picture - low) / (high - low) if high > low else np.zeros_like(picture)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         said = f" ({100 * sure[i, predictions[i]]:.0f} %)" if sure is not None else ""
-        axes.set_title(f"says {name(predictions[i])}{said}\nis {name(targets[i])}", fontsize=8.5, color=INK)
+        axes.set_title(f"says {name(predictions[i])}{said}\nis {name(targets[i])}", fontsize=size, color=INK)
     if not len(shown):
         grid[0].figure.text(0.5, 0.4, "nothing is misclassified", ha="center", fontsize=12, color=FAINT)
     return _save(figure, path)

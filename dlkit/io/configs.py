@@ -5,7 +5,7 @@ from typing import Any
 
 from dlkit import models, nn
 
-__all__ = ["bert", "gpt2", "llama", "t5", "whisper"]
+__all__ = ["bert", "gpt2", "llama", "t5", "vit", "whisper"]
 
 Config = Mapping[str, Any]
 
@@ -135,6 +135,39 @@ def t5(config: Config) -> Any:
         scaled=config.get("scale_decoder_outputs", config["tie_word_embeddings"]),
         eps=config["layer_norm_epsilon"],
     )
+
+
+def _side(config: Config, name: str) -> int:
+    value = config[name]
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) != 1:
+        raise ValueError(
+            f"config.json of a {config['model_type']} has {name}={value!r}: only squares are computed here"
+        )
+    return sides.pop()
+
+
+def vit(config: Config) -> Any:
+    _refuse(config, qkv_bias=True)
+    architecture = (config.get("architectures") or ["ViTForImageClassification"])[0]
+    if architecture not in ("ViTForImageClassification", "ViTModel"):
+        raise ValueError(
+            f"config.json of a vit has the architecture {architecture!r}; known are 'ViTForImageClassification' and "
+            "'ViTModel'"
+        )
+    model = models.vit(
+        len(config["id2label"]) if config.get("id2label") else config.get("num_labels", 2),
+        d=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        depth=config["num_hidden_layers"],
+        patch=_side(config, "patch_size"),
+        image=_side(config, "image_size"),
+        hidden=config["intermediate_size"],
+        channels=config["num_channels"],
+        eps=config["layer_norm_eps"],
+        activation=_activation(config["hidden_act"]),
+    )
+    return models.with_head(model, nn.Identity()) if architecture == "ViTModel" else model
 
 
 def whisper(config: Config) -> Any:

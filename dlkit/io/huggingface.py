@@ -26,7 +26,7 @@ class _Family:
     """How the models of one `model_type` are made and where their weights lie."""
 
     make: Callable[[Config], Any]
-    modules: Mapping[str, str | Place]
+    modules: Callable[[Config], Mapping[str, str | Place]]
     root: str  # the prefix of a model with a head; without one, files lack it
     aliases: Callable[[Config, str], Mapping[str, str]] = lambda config, root: {}
     ignore: Sequence[str] = ()
@@ -50,13 +50,17 @@ def _t5_tied(config: Config, root: str) -> Mapping[str, str]:
     return dict.fromkeys([*names, *["lm_head.weight"] * config["tie_word_embeddings"]], "shared.weight")
 
 
+def _always(modules: Mapping[str, str | Place]) -> Callable[[Config], Mapping[str, str | Place]]:
+    return lambda config: modules
+
+
 def _t5_modules(config: Config) -> Mapping[str, str | Place]:
     return names.T5 | (names.T5_GATED if config["feed_forward_proj"].startswith("gated") else names.T5_PLAIN)
 
 
 _LLAMA_FAMILY = _Family(
     configs.llama,
-    names.LLAMA,
+    _always(names.LLAMA),
     "model",
     _tied("lm_head.weight", "embed_tokens.weight"),
     ["*rotary_emb.inv_freq"],
@@ -65,7 +69,7 @@ _LLAMA_FAMILY = _Family(
 _FAMILIES: Mapping[str, _Family] = {
     "gpt2": _Family(
         configs.gpt2,
-        names.GPT2,
+        _always(names.GPT2),
         "transformer",
         _tied("lm_head.weight", "wte.weight"),
         ["*attn.bias", "*attn.masked_bias"],
@@ -77,7 +81,7 @@ _FAMILIES: Mapping[str, _Family] = {
     "qwen3": _LLAMA_FAMILY,
     "bert": _Family(
         configs.bert,
-        names.BERT,
+        _always(names.BERT),
         "bert",
         _bert_tied,
         ["*position_ids", "*pooler.dense.*", "cls.seq_relationship.*"],
@@ -85,7 +89,7 @@ _FAMILIES: Mapping[str, _Family] = {
     ),
     "t5": _Family(
         configs.t5,
-        names.T5,
+        _t5_modules,
         "",
         _t5_tied,
         ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"],
@@ -97,7 +101,20 @@ _FAMILIES: Mapping[str, _Family] = {
             "relative_attention_max_distance": 128,
         },
     ),
-    "whisper": _Family(configs.whisper, names.WHISPER, "model.encoder", ignore=["*decoder.*", "proj_out.*"]),
+    "vit": _Family(
+        configs.vit,
+        lambda config: names.vit(config["num_hidden_layers"]),
+        "vit",
+        ignore=["*pooler.dense.*"],
+        defaults={
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "num_channels": 3,
+            "image_size": 224,
+            "patch_size": 16,
+        },
+    ),
+    "whisper": _Family(configs.whisper, _always(names.WHISPER), "model.encoder", ignore=["*decoder.*", "proj_out.*"]),
 }
 
 
@@ -110,9 +127,12 @@ def _family(config: Config) -> tuple[_Family, Config]:
 
 
 def model_from_config(config: Config) -> Any:
-    """The definition that a `config.json` describes: GPT-2, Llama, Mistral, Qwen2, Qwen3, BERT, T5, Whisper's encoder.
+    """The definition that a `config.json` describes.
 
-    Dropout rates are not taken over. BERT has its masked-token head where `architectures` says so.
+    GPT-2, Llama, Mistral, Qwen2, Qwen3, BERT, T5, ViT, and Whisper's encoder.
+
+    Dropout rates are not taken over. BERT has its masked-token head where `architectures` says so; a `ViTModel` has no
+    head: it gives the class token's features.
 
     >>> config = {"model_type": "gpt2", "vocab_size": 11, "n_positions": 8, "n_embd": 16, "n_head": 2, "n_layer": 2}
     >>> type(model_from_config(config)).__name__
@@ -132,19 +152,23 @@ def hugging_face_sources(config: Config, model: Any, given: Sequence[str] | None
     """Where each parameter of `model_from_config(config)` lies in the files.
 
     `given`, the names of a file, tell whether it is of a model without a head, whose names have no prefix; without them
-    it has a head.
+    `architectures` does.
     """
     family, config = _family(config)
-    modules = _t5_modules(config) if config["model_type"] == "t5" else family.modules
-    found = torch_sources(model, modules, _root(family, given))
+    found = torch_sources(model, family.modules(config), _root(family, config, given))
     return {path.removeprefix("params/"): source for path, source in found.items()}
 
 
-def _root(family: _Family, given: Sequence[str] | None) -> str:
-    if given is None or not family.root or any(name.startswith(f"{family.root}.") for name in given):
-        return family.root
-    last = family.root.rpartition(".")[2]  # Whisper's encoder, in a model without a head
-    return last if "." in family.root and any(name.startswith(f"{last}.") for name in given) else ""
+def _root(family: _Family, config: Config, given: Sequence[str] | None) -> str:
+    root = family.root
+    last = root.rpartition(".")[2] if "." in root else ""  # Whisper's encoder, in a model without a head
+    if given is None:
+        (architecture,) = (config.get("architectures") or [""])[:1]
+        bare = architecture.endswith("Model") and not architecture.endswith("LMHeadModel")
+        return last if bare else root
+    if not root or any(name.startswith(f"{root}.") for name in given):
+        return root
+    return last if last and any(name.startswith(f"{last}.") for name in given) else ""
 
 
 def _with_head(config: Config, tensors: Mapping[str, Any]) -> Config:
@@ -165,8 +189,8 @@ def from_hugging_face(
       dtype: of the parameters, whatever the file's.
       strict: raise unless every name is used and every parameter found.
 
-    What is in a file but no weight of ours is in `report.skipped`: stored masks, BERT's pooler and next-sentence head,
-    Whisper's decoder. Tied matrices that a file holds twice must be equal.
+    What is in a file but no weight of ours is in `report.skipped`: stored masks, BERT's and ViT's pooler, the
+    next-sentence head, Whisper's decoder. Tied matrices that a file holds twice must be equal.
 
     Raises:
       ValueError: a model that is not known, see `model_from_config`.
@@ -193,7 +217,7 @@ def from_hugging_face(
         tensors,
         hugging_face_sources(config, model, held),
         ignore=family.ignore,
-        aliases=family.aliases(full, _root(family, held)),
+        aliases=family.aliases(full, _root(family, full, held)),
         where=where,
         strict=strict,
     )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from dlkit.io.torch_layers import Place
 
-__all__ = ["BERT", "GPT2", "LLAMA", "T5", "T5_GATED", "T5_PLAIN", "WHISPER", "torchvision_resnet"]
+__all__ = ["BERT", "GPT2", "LLAMA", "T5", "T5_GATED", "T5_PLAIN", "WHISPER", "torchvision_resnet", "vit"]
 
 
 def _split(words: Mapping[str, str], below: str) -> dict[str, str | Place]:
@@ -67,6 +67,24 @@ WHISPER = {
     **_split({"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}, "blocks/attention"),
     "blocks/mlp": "", "blocks/mlp/up": "fc1", "blocks/mlp/down": "fc2",
 }  # fmt: skip
+
+
+def vit(depth: int) -> dict[str, str | Place]:
+    """The names in files of `ViTModel`, for the blocks `block1` .. of `models.vit`; token and positions are arrays."""
+    found: dict[str, str | Place] = {
+        "patches": "embeddings.patch_embeddings.projection", "norm": "layernorm", "head": "/classifier",
+        "token": Place("embeddings", weight="cls_token"),
+        "positions": Place("embeddings", weight="position_embeddings"),
+    }  # fmt: skip
+    for i in range(depth):
+        block = f"block{i + 1}"
+        found |= {
+            block: f"encoder.layer.{i}", f"{block}/norm1": "layernorm_before", f"{block}/norm2": "layernorm_after",
+            f"{block}/mlp": "", f"{block}/mlp/up": "intermediate.dense", f"{block}/mlp/down": "output.dense",
+            **_split({"q": "attention.query", "k": "attention.key", "v": "attention.value", "out": "output.dense"},
+                     f"{block}/attention"),
+        }  # fmt: skip
+    return found
 
 
 def torchvision_resnet(depths: Sequence[int]) -> dict[str, str]:

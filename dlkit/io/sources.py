@@ -15,7 +15,7 @@ from dlkit.io.tensors import Tensors
 
 __all__ = ["Source", "export_tensors", "import_tensors"]
 
-Layout = Literal["same", "transpose", "conv", "conv_transpose"]
+Layout = Literal["same", "transpose", "conv", "conv_transpose", "channels"]
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Source:
 
     - `names`: one name, or with `stacked` one for each index of the leaf's first axis (the blocks of a `Stack`).
     - `layout`: how theirs differs: "transpose" for torch's linear maps, "conv" for `[c_out, c_in, *kernel]`,
-      "conv_transpose" for `[c_in, c_out, *kernel]`; the last two become `[*kernel, c_in, c_out]` and `[*kernel, c_out,
-      c_in]`.
+      "conv_transpose" for `[c_in, c_out, *kernel]`; these become `[*kernel, c_in, c_out]` and `[*kernel, c_out,
+      c_in]`; "channels" for `[d, 1, 1]` where ours is `[d]`.
     - `part`: (i, n) where theirs is n of ours side by side along our last axis, as q, k and v in one matrix.
     """
 
@@ -41,6 +41,8 @@ def _ours(value: np.ndarray, source: Source) -> np.ndarray:
         return value.T
     if source.layout in ("conv", "conv_transpose"):
         return np.moveaxis(value, (0, 1), (-1, -2))
+    if source.layout == "channels":
+        return value[..., 0, 0]
     return value
 
 
@@ -49,6 +51,8 @@ def _theirs(value: Any, source: Source) -> Any:
         return value.T
     if source.layout in ("conv", "conv_transpose"):
         return np.moveaxis(value, (-1, -2), (0, 1))
+    if source.layout == "channels":
+        return value[..., None, None]
     return value
 
 

@@ -38,9 +38,10 @@ def torch_sources(layer: Any, modules: Mapping[str, str | Place] | None = None, 
     """A `Source` for each leaf of `{"params": ..., "state": ...}` of a layer or model.
 
     `modules` says by what name torch's module of a layer is called inside the module of its parent: by the layer's
-    path, such as {"blocks/attention": "attn"}, a path within a `Stack` or a tuple being without a number. An empty name
-    is that of the parent, one that begins with "/" starts at the root. A layer that is not named there is called as in
-    its path. The blocks of a `Stack` are `NAME.0`, `NAME.1`, ...
+    path, such as {"blocks/attention": "attn"}, a path within a `Stack` or a tuple being without a number (with it
+    too, in a tuple whose layers have names without order). An empty name is that of the parent, one that begins with
+    "/" starts at the root. A layer that is not named there is called as in its path. The blocks of a `Stack` are
+    `NAME.0`, `NAME.1`, ... A single array of a layer that torch does not have has the name itself.
     """
     found: dict[str, Source] = {}
     _walk(layer, _At("", "", (root,)), modules or {}, found)
@@ -126,7 +127,7 @@ def _walk(layer: Any, at: _At, modules: Mapping[str, str | Place], found: dict[s
         deep = _joined((at.names[0],), "")[0]
         names = tuple(f"{deep}.{i}" if deep else str(i) for i in range(layer.depth))
         return _walk(layer.block, _At(at.path, at.where, names, True), modules, found)
-    given = modules.get(at.where)
+    given = modules.get(at.path, modules.get(at.where))
     place = given if isinstance(given, Place) else Place("")
     separate = isinstance(layer, nn.MultiHeadAttention) and _below(at.where, "q") in modules
 
@@ -144,21 +145,25 @@ def _walk(layer: Any, at: _At, modules: Mapping[str, str | Place], found: dict[s
         for leaf in leaves:
             add(leaf, place.bias if leaf.rpartition("/")[2] in ("b", "shift") else place.weight)
         return None
+    if len(leaves) == 1 and given is not None:  # an array without a module, such as torchvision's class token
+        add(leaves[0], "", "channels" if isinstance(layer, nn.LayerScale) else "same")
+        return None
     if leaves:
         raise TypeError(f"{type(layer).__name__} at {at.path or 'the root'} has parameters, and no like in torch")
     for name, child in children.items():
         number = name.rpartition("/")[2]
         below = _below(at.where, *(part for part in name.split("/") if not part.isdigit()))
-        given = modules.get(below)
+        whole = _below(at.path, name)
+        given = modules.get(whole, modules.get(below))
         word = given.module if isinstance(given, Place) else given
         if name == "":  # it stands for the one it builds
             word = ""
         elif word is None:
             word = name.replace("/", ".")
-        elif number.isdigit():
+        elif number.isdigit() and whole not in modules:
             word = f"{word}.{number}"
         names = _joined(at.names, word)
-        _walk(child, _At(_below(at.path, name), below, names, at.stacked), modules, found)
+        _walk(child, _At(whole, below, names, at.stacked), modules, found)
     return None
 
 

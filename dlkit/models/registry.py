@@ -14,6 +14,7 @@ from dlkit import nn
 from dlkit.models.autoencoder import autoencoder, conv_autoencoder, vae
 from dlkit.models.cnn import cnn
 from dlkit.models.graph import gat, gcn, graph_sage
+from dlkit.models.language.presets import LANGUAGE
 from dlkit.models.linear import linear
 from dlkit.models.mlp import mlp
 from dlkit.models.vision.convnext import convnext
@@ -42,6 +43,7 @@ TABLE: Mapping[str, Recipe] = MappingProxyType(
         "vit_ti_16": functools.partial(vit, d=192, heads=3),
         "autoencoder": autoencoder, "conv_autoencoder": conv_autoencoder, "vae": vae,
         "gcn": gcn, "gat": gat, "graph_sage": graph_sage,
+        **LANGUAGE,
     }
 )  # fmt: skip
 
@@ -60,6 +62,8 @@ def list_models(pattern: str = "*") -> list[str]:
 def create(name: str, **options: Any) -> nn.Layer[Any, Any]:
     """The model called `name`: a definition, without parameters. Options are those of its recipe.
 
+    The language models of published sizes take other values for these too: `create("gpt2", vocab=65, depth=4)`.
+
     >>> create("resnet18", classes=10)["head"]
     Linear(d_in=512, d_out=10)
 
@@ -72,7 +76,7 @@ def create(name: str, **options: Any) -> nn.Layer[Any, Any]:
         hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(list_models())}"
         raise ValueError(f"there is no model {name!r}; {hint}")
     recipe = TABLE[name]
-    fixed = set(recipe.keywords) if isinstance(recipe, functools.partial) else set()
+    fixed = set(recipe.keywords) if isinstance(recipe, functools.partial) and name not in LANGUAGE else set()
     parameters = [p for p in inspect.signature(recipe).parameters.values() if p.name not in fixed]
     if unknown := sorted(options.keys() - {p.name for p in parameters}):
         known = ", ".join(p.name for p in parameters)

@@ -30,6 +30,7 @@ chain(Sign(step=0.5), SetToZero())
 True
 """
 
+import dataclasses
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -125,6 +126,17 @@ def call_update(link: Any, grads: Any, state: Any, params: Any, extra: dict[str,
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         extra = {name: value for name, value in extra.items() if name in taken}
     return link.update(grads, state, params, **extra)
+
+
+def takes_anything(link: Any) -> bool:
+    """Whether a transformation of optax's is `link`, or inside, that takes any keyword argument: it may refuse some."""
+    if isinstance(link, Transform):
+        fields = dataclasses.fields(link) if dataclasses.is_dataclass(link) else ()
+        return any(takes_anything(getattr(link, field.name)) for field in fields)
+    if callable(getattr(link, "init", None)) and callable(update := getattr(link, "update", None)):
+        return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(update).parameters.values())
+    inside = link.values() if isinstance(link, dict) else link if isinstance(link, tuple | list) else ()
+    return any(map(takes_anything, inside))
 
 
 def takes_examples(link: Any) -> bool:

@@ -139,7 +139,11 @@ class Console(Callback):
         last = run.epoch >= planned or run.stopped_because is not None
         if self._live is None and not last and run.epoch % -(-planned // EPOCH_LINES):
             return
-        self._shown = now = time.perf_counter()
+        now = time.perf_counter()
+        if self._live is None:
+            self._shown = now
+        else:  # the progress line stands under the row, as it is now: epochs may be shorter than its period
+            self._live.update(self.line(run))
         self._write(f"epoch {row['epoch']}/{run.epochs}  {numbers(row)}  {clock(now - self._begun[0])}\n")
 
     def on_end(self, run: "Run", result: Any) -> None:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from dlkit import optim, tree
 from dlkit.nn import EVAL, training
-from dlkit.optim.transform import call_update
+from dlkit.optim.transform import call_update, takes_anything
 from dlkit.train.curvature import Curvature
 from dlkit.train.freezing import frozen_task, join, keep_frozen, trainable
 from dlkit.train.gradient import gradient
@@ -87,8 +87,10 @@ def training_step(
     def grad_fn(leaves: Any, i: Any = 0) -> Any:
         return jax.grad(value_fn)(leaves)
 
-    known |= {"value_fn": value_fn, "obj_fn": value_fn, "output_fn": output_fn, "logits_fn": output_fn}
-    updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, {**known, "grad_fn": grad_fn})
+    known["value_fn"] = value_fn
+    if not takes_anything(optimizer):  # optax's line searches refuse arguments that they do not know
+        known |= {"obj_fn": value_fn, "output_fn": output_fn, "logits_fn": output_fn, "grad_fn": grad_fn}
+    updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, known)
     params = join(optim.apply_updates(trained, updates), state.params)
     model_state = keep_frozen(state.state, model_state, freeze)
     if scale is not None:

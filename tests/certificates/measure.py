@@ -18,6 +18,8 @@ SOME = (0, 1, 2, 9, 19, 29, 39, 49)  # the steps whose parameters are stored
 
 
 gradient = jax.jit(jax.grad(loss))  # traced once for all cases
+# What torch and Keras are given, rounded as it was when the golden numbers were written, however the tests compile.
+gradient_of_others = jax.jit(jax.grad(loss), compiler_options=compiling.AS_GOLDEN)
 
 
 def arguments(tx: Any, params: Any, grads: Any, case: Case) -> dict[str, Any]:
@@ -95,7 +97,7 @@ def _others(make: Any, case: Case) -> dict[str, np.ndarray]:
     leaves, structure = jax.tree.flatten(START)
     step, seen = make(leaves, case), []
     for t in range(STEPS):
-        grads = gradient(cast(jax.tree.unflatten(structure, leaves), jnp.float64))
+        grads = gradient_of_others(cast(jax.tree.unflatten(structure, leaves), jnp.float64))
         leaves = [leaf.copy() for leaf in step([np.array(g) for g in jax.tree.leaves(grads)])]
         if t in SOME:
             seen.append(leaves)

@@ -71,6 +71,23 @@ def test_where_mnist_is_missing_digits_take_its_place_if_the_config_says_so(tmp_
         assemble.assemble(config(model, {"name": "mnist"}, "negative_elbo"))
 
 
+def test_where_cifar10_is_missing_digits_take_its_place_if_the_config_says_so(monkeypatch):
+    monkeypatch.delenv("DLKIT_DATA", raising=False)
+    spec = {"name": "resnet18", "options": {"width": 4, "blocks": (1, 1)}}
+    parts = assemble.assemble(config(spec, {"name": "cifar10", "fallback": True}))
+    assert (parts.training.name, parts.training.x.shape[1:], parts.training.x.dtype) == (
+        "digits",
+        (32, 32, 3),
+        np.uint8,
+    )
+    from dlkit.cli.report import instead
+
+    assert instead(parts) == "CIFAR-10"
+    assert instead(assemble.assemble(config(spec))) is None
+    with pytest.raises(ConfigError, match=r"looked for in no folder(.|\n)*data.fallback = true digits take"):
+        assemble.assemble(config(spec, {"name": "cifar10"}))
+
+
 def test_graphs_where_cora_is_missing(monkeypatch):
     monkeypatch.delenv("DLKIT_DATA", raising=False)
     parts = assemble.assemble(config({"name": "gcn"}, {"name": "cora", "fallback": True}, metrics=["accuracy"]))

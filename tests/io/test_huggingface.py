@@ -5,6 +5,7 @@ compared in order, so that a failure names the first one that differs.
 """
 
 import json
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from support.reference import reference
 
-from dlkit import io, nn
+from dlkit import io, models, nn
 
 SMALL = {"vocab_size": 23, "tie_word_embeddings": False}
 LLAMA = SMALL | {
@@ -25,6 +26,9 @@ SCALED = {
 }  # fmt: skip
 T5 = {"vocab_size": 23, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 4,
       "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12}  # fmt: skip
+
+VIT = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24, "image_size": 8,
+       "patch_size": 4}  # fmt: skip
 
 # name: transformers' class of the config, of the model, the config
 CASES = {
@@ -46,6 +50,8 @@ CASES = {
                  "encoder_attention_heads": 4, "encoder_ffn_dim": 24, "decoder_layers": 1,
                  "decoder_attention_heads": 4, "decoder_ffn_dim": 24, "max_target_positions": 8,
                  "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}),
+    "vit": ("ViTConfig", "ViTForImageClassification", VIT | {"num_labels": 5}),
+    "vit_bare": ("ViTConfig", "ViTModel", VIT | {"hidden_act": "gelu_new"}),
 }  # fmt: skip
 
 
@@ -53,6 +59,8 @@ def inputs(name):
     rng = np.random.default_rng(3)
     if name == "whisper":
         return {"x": rng.standard_normal((2, 12, 4)).astype(np.float32)}
+    if name.startswith("vit"):
+        return {"x": rng.standard_normal((2, 8, 8, 3)).astype(np.float32)}
     given = {"x": rng.integers(0, 23, (2, 9))}
     if name == "bert":
         given |= {"types": rng.integers(0, 2, (2, 9)), "mask": np.arange(9) < np.array([[9], [6]])}
@@ -79,6 +87,9 @@ def from_live_transformers(name):
         if name == "whisper":
             out = module.model.encoder(given["x"].mT, **more)
             layers, y = out.hidden_states, out.last_hidden_state
+        elif name.startswith("vit"):
+            out = module(given["x"].movedim(-1, 1), **more)
+            layers, y = out.hidden_states, out.logits if name == "vit" else out.last_hidden_state[:, 0]
         elif name.startswith("t5"):
             out = module(given["source"], given["mask"], decoder_input_ids=given["x"], **more)
             layers, y = out.encoder_hidden_states + out.decoder_hidden_states, out.logits
@@ -89,7 +100,12 @@ def from_live_transformers(name):
     stored = config.to_dict() | {"architectures": [architecture]}
     told = {"config": np.array(json.dumps(stored, default=str)), "y": y.numpy()}
     told |= {f"h{i:02}": h.numpy() for i, h in enumerate(layers)}
-    return told | {f"w:{k}": v.numpy() for k, v in module.state_dict().items()}
+    weights = {k: v.numpy() for k, v in module.state_dict().items()}
+    if name.startswith("vit"):  # transformers 5 calls its modules by other names than its files
+        with tempfile.TemporaryDirectory() as directory:
+            module.save_pretrained(directory)
+            weights = dict(io.open_tensors(directory))
+    return told | {f"w:{k}": v for k, v in weights.items()}
 
 
 def told(name):
@@ -129,6 +145,9 @@ def layers(name, model, params, given):
         h = gelu(model.conv2(params["conv2"], gelu(model.conv1(params["conv1"], x))))
         *first, last = through(model.blocks, params["blocks"], model.positions(params["positions"], h))
         found = [*first, model.norm(params["norm"], last)]
+    elif name.startswith("vit"):
+        at = ["positions", *(f"block{i + 1}" for i in range(2))]
+        found = list(models.features(model, params, None, x, at).values())
     elif name == "bert":
         h = model.tokens(params["tokens"], x) + model.types(params["types"], given["types"])
         h = model.norm(params["norm"], model.positions(params["positions"], h))
@@ -234,5 +253,13 @@ def test_a_wrong_file_is_refused(tmp_path):
         io.model_from_config({"model_type": "gpt2", "vocab_size": 3, "n_positions": 4})
     with pytest.raises(ValueError, match=r"scale_attn_by_inverse_layer_idx=True"):
         io.model_from_config(config | {"scale_attn_by_inverse_layer_idx": True})
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 24}
+    for more, message in (
+        ({"qkv_bias": False}, "qkv_bias=False"),
+        ({"image_size": [8, 16]}, r"image_size=\[8, 16\]: only squares"),
+        ({"architectures": ["ViTForMaskedImageModeling"]}, "'ViTForMaskedImageModeling'; known are"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            io.model_from_config({"model_type": "vit", **sizes, **more})
     with pytest.raises(FileNotFoundError, match=r"holds no config.json"):
         io.from_hugging_face(tmp_path)

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlkit import models, nn
+from dlkit import models, nn, tree
 from dlkit.config import model_parts
+from dlkit.models.language.presets import LANGUAGE
 
 KEY = jax.random.key(0)
 NET = nn.Chain(
@@ -27,6 +28,26 @@ def test_create_gives_what_the_recipe_gives():
     assert models.create("mlp", widths=(3, 2)) == models.mlp((3, 2))
 
 
+# As published with each model (of Whisper the encoder alone, as transformers counts it).
+COUNTS = {
+    "gpt2": 124_439_808, "gpt2_medium": 354_823_168, "gpt2_large": 774_030_080, "gpt2_xl": 1_557_611_200,
+    "llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "bert_base": 109_514_298, "bert_large": 335_174_458,
+    "t5_small": 60_506_624, "t5_base": 222_903_552, "t5_large": 737_668_096, "whisper_tiny_encoder": 8_208_384,
+    "whisper_base_encoder": 20_590_592, "whisper_small_encoder": 88_154_112,
+}  # fmt: skip
+
+
+def test_language_models_are_as_large_as_published():
+    found = {name: tree.count(jax.eval_shape(models.create(name).init, KEY)) for name in COUNTS}
+    assert found == COUNTS
+    assert COUNTS.keys() == LANGUAGE.keys() - {"gpt", "llama", "bert", "t5", "whisper_encoder"}
+
+
+def test_language_models_take_other_sizes():
+    assert models.create("gpt2", vocab=65, d=32, heads=4) == models.gpt(65, 1024, 32, 4, 12)
+    assert models.create("llama", vocab=65, d=32, heads=4, depth=2) == models.llama(65, 32, 4, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "error", "message"),
     [
@@ -35,6 +56,7 @@ def test_create_gives_what_the_recipe_gives():
         ("resnet18", {"clases": 3}, TypeError, "no option 'clases': it has classes, blocks"),
         ("vgg11", {"norm": True}, TypeError, "no option 'norm'"),
         ("mlp", {}, TypeError, "wants widths"),
+        ("gpt", {"vocab": 5}, TypeError, "wants length, d, heads, depth"),
     ],
 )
 def test_create_says_what_is_wrong(name, options, error, message):
@@ -44,7 +66,7 @@ def test_create_says_what_is_wrong(name, options, error, message):
 
 def test_configs_know_the_models_for_pictures():
     named = set(typing.get_args(model_parts.Classic.model_fields["name"].annotation))
-    own = {"linear", "mlp", "cnn", "resnet20", "unet", *model_parts.REBUILD, "gcn", "gat", "graph_sage"}
+    own = {"linear", "mlp", "cnn", "resnet20", "unet", *model_parts.REBUILD, "gcn", "gat", "graph_sage", *LANGUAGE}
     assert named == set(models.list()) - own
 
 

@@ -1,5 +1,7 @@
 """The classic networks: published parameter counts, and their outputs beside torchvision's under the same weights."""
 
+import os
+
 import jax
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from support import torchvision_twins as twins
 from support.reference import reference
 from support.torchvision_weights import load, made, torch_layout
 
-from dlkit import models, nn, tree
+from dlkit import io, models, nn, tree
 
 KEY = jax.random.key(0)
 
@@ -26,7 +28,10 @@ def count(model) -> int:
     return tree.count(jax.eval_shape(model.init, KEY))
 
 
-@pytest.mark.parametrize("name", COUNTS)
+DEPTHS = {"resnet34", "resnet101", "resnet152", "vgg13", "vgg16", "vgg13_bn", "vgg16_bn", "vgg19_bn", "vit_s_16"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(c, marks=[pytest.mark.thorough] * (c in DEPTHS)) for c in COUNTS])
 def test_parameters_are_as_many_as_published(name):
     assert count(models.create(name)) == COUNTS[name]
 
@@ -73,7 +78,29 @@ CASES = {
 HEADS = {"inception_v1": (("aux1", "aux2"), 6), "inception_v3": (("AuxLogits",), 17)}
 
 
-@pytest.mark.parametrize("name", CASES)
+LONG = pytest.mark.skipif("DLKIT_LONG_TESTS" not in os.environ, reason="compiles for long: set DLKIT_LONG_TESTS=1")
+
+
+ROWS = [pytest.param(c, marks=LONG) if "inception" in c else c for c in CASES]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_weights_are_read_and_written_by_torchvisions_names(name):
+    """`io.from_torch` takes every array under the names, bit for bit, and `io.to_torch` writes them."""
+    model, names_of, *_ = CASES[name]
+    names = names_of(model)
+    held = made(model, names)
+    arrays = torch_layout(model, names, *held)
+    *found, report = io.from_torch(model, arrays, names)
+    assert set(report.used) == arrays.keys()
+    same = jax.tree.map(lambda a, b: bool((np.asarray(a) == b).all()), found, list(held))
+    assert jax.tree.all(same), same
+    back = io.to_torch(model, *found, names)
+    assert back.keys() == arrays.keys()
+    assert all(np.array_equal(back[name], value) for name, value in arrays.items())
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_outputs_are_torchvisions(name):
     """Under the same weights in evaluation; the names of all modules are used, and there are no others.
 
@@ -82,6 +109,7 @@ def test_outputs_are_torchvisions(name):
     model, names_of, twin, side = CASES[name]
     names = names_of(model)
     params, state = made(model, names)
+    arrays = torch_layout(model, names, params, state)
     rng = np.random.default_rng(1)
     x = rng.standard_normal((2, side, side, 3)).astype(np.float32)
     heads, small = HEADS.get(name, ((), 1))
@@ -94,7 +122,7 @@ def test_outputs_are_torchvisions(name):
         tv = None
         if name != "unet":
             import torchvision as tv
-        net = load(torch, twin(torch, tv), torch_layout(model, names, params, state))
+        net = load(torch, twin(torch, tv), arrays)
         y = net(torch.tensor(x, dtype=torch.float64).movedim(-1, 1))
         y = y.movedim(1, -1) if y.ndim == 4 else y
         aside = {h: getattr(net, h)(torch.tensor(a).movedim(-1, 1)) for h, a in zip(heads, inner, strict=True)}

@@ -174,6 +174,8 @@ def test_what_is_refused():
         nn.Bottleneck(4, 6)
     with pytest.raises(ValueError, match="2 spatial axes"):
         nn.SqueezeExcite(4, 2)(nn.SqueezeExcite(4, 2).init(KEY), jnp.ones((3, 4)))
+    with pytest.raises(TypeError, match="floating"):
+        nn.SqueezeExcite(4, 2)(nn.SqueezeExcite(4, 2).init(KEY), jnp.ones((1, 3, 3, 4), jnp.int32))
 
 
 def test_a_preset_reaches_the_layers_inside():

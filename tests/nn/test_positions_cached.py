@@ -48,3 +48,9 @@ def test_a_position_after_the_table_is_seen():
     y, _ = layer.apply(params, cache, jnp.zeros((1, 2, 2)), nn.EVAL)
     assert np.isfinite(y[0, 0]).all()
     assert np.isnan(y[0, 1]).all()
+
+
+def test_places_are_integers(unchecked):
+    bias = nn.RelativeBias(2)
+    with pytest.raises(TypeError, match="got x of dtype float32: expected integers because they are places of tokens"):
+        bias(bias.init(jax.random.key(0)), jnp.arange(3.0))

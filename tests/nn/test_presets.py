@@ -170,7 +170,6 @@ def test_every_layer_that_draws_weights_is_in_the_presets():
     from_one_and_zero |= {nn.InstanceNorm, nn.LayerScale, nn.Film}
     of_neither = {nn.VectorQuantizer, nn.VectorQuantizerEMA}  # haiku's start from what they start from
     of_neither |= {nn.LearnedPositions, nn.RelativeBias}  # BERT's and T5's code do
-    of_neither |= {nn.LearnedPositions, nn.RelativeBias}  # neither library has them
     public = [getattr(nn, name) for name in nn.__all__]
     with_inits = {
         c

@@ -121,6 +121,8 @@ class TestAverageParams:
             optim.averaged_params(optim.sgd(0.1).init(PARAMS))
         with pytest.raises(ValueError, match="average_params: it reads the parameters"):
             optim.average_params().update(PARAMS, optim.average_params().init(PARAMS))
+        with pytest.raises(ValueError, match="average_params: the parameters do not match the state"):
+            optim.average_params().update(PARAMS, optim.average_params().init(PARAMS), {"w": jnp.zeros(7)})
 
 
 class TestLookahead:

@@ -18,6 +18,7 @@ if HAS_FLAGS:
 AS_USERS_DO: dict[str, Any] = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
 if HAS_FLAGS:
     AS_USERS_DO |= {"xla_cpu_use_fusion_emitters": True, "xla_cpu_parallel_codegen_split_count": 32}
+AS_GOLDEN: dict[str, Any] = {"xla_cpu_parallel_codegen_split_count": 32} if HAS_FLAGS else {}
 
 
 def share_context() -> None:

@@ -125,6 +125,18 @@ def test_terminal_rewrites_one_line(monkeypatch):
     assert text.count("\n") < 10
 
 
+def test_the_line_stays_alive_where_epochs_are_short(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+    console = train.Console(Terminal(), show_header=False)
+    fake_run(console, steps=600, epochs=30, log_every=20, seconds_a_step=0.02, monkeypatch=monkeypatch)
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", console.stream.getvalue())  # without colours
+    lines = re.findall(r"step (\d+)/600 .*? (\S+) steps/s +(\S+) left", text)
+    assert len({step for step, *_ in lines}) > 20
+    assert {speed for _, speed, _ in lines[-20:]} == {"50"}
+    assert lines[-1][2] == "0:00"
+
+
 def test_header_and_lines_of_a_real_run():
     stream = io.StringIO()
     train.fit(

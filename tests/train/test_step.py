@@ -93,6 +93,14 @@ def test_optax_transforms_work_and_are_traced_once(make):
     assert "learning_rate" not in measured
 
 
+def test_a_line_search_of_optax_is_given_what_it_knows_inside_a_chain_too():
+    """It refuses every argument that it does not know."""
+    with jax.numpy_dtype_promotion("standard"):
+        task, optimizer, state = start(optimizer=optim.chain(optim.clip(10.0), optax.lbfgs()))
+        after, _ = jax.eval_shape(train.make_step(task, optimizer).jitted, state, problem.batch())
+    assert not tree.diff(jax.eval_shape(lambda: state), after)
+
+
 def test_traced_once_over_ragged_epochs():
     task, optimizer, state = start()
     step, evaluation = train.make_step(task, optimizer), train.make_eval_step(task)

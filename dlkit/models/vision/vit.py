@@ -96,6 +96,8 @@ def vit(
     hidden: int | None = None,
     dropout: float = 0.0,
     channels: int = 3,
+    eps: float = 1e-6,
+    activation: nn.Layer = nn.Gelu(),
 ) -> nn.Chain:
     """A transformer over patches of a picture, by default ViT-B/16: `[B, image, image, channels]` to `[B, classes]`.
 
@@ -112,6 +114,8 @@ def vit(
       hidden: units of the feed-forward networks, by default 4 d.
       dropout: the probability of dropping, behind positions and in blocks.
       channels: those of the picture.
+      eps: of the norms; 1e-6 is that of the authors and torchvision, Hugging Face's files have 1e-12.
+      activation: of the feed-forward networks.
 
     Parameters, with 1000 classes: 86,567,656 (B/16), 22,050,664 (S/16), 5,717,416 (Ti/16). Paths: `patches`, `token`,
     `positions`, `block1/attention/q`, ..., `norm`, `head`.
@@ -128,13 +132,13 @@ def vit(
 
     def block() -> nn.TransformerBlock:
         attention = nn.MultiHeadAttention(d, heads, rate=dropout)
-        mlp = nn.FeedForward(d, hidden or 4 * d, nn.Gelu(), dropout)
-        return nn.TransformerBlock(attention, mlp, nn.LayerNorm(d, 1e-6), nn.LayerNorm(d, 1e-6), rate=dropout)
+        mlp = nn.FeedForward(d, hidden or 4 * d, activation, dropout)
+        return nn.TransformerBlock(attention, mlp, nn.LayerNorm(d, eps), nn.LayerNorm(d, eps), rate=dropout)
 
     return nn.Chain(
         patches=nn.PatchEmbed(channels, d, patch), token=ClassToken(d), positions=ImagePositions(n, d),
         dropout=nn.Dropout(dropout), **{f"block{i + 1}": block() for i in range(depth)},
-        norm=nn.LayerNorm(d, 1e-6), first=First(), head=nn.Linear(d, classes),
+        norm=nn.LayerNorm(d, eps), first=First(), head=nn.Linear(d, classes),
     )  # fmt: skip
 
 

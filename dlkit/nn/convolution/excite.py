@@ -55,6 +55,7 @@ class SqueezeExcite(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*lead {self.d}"]:
         check_axis(self, x, -1, self.d, f"d={self.d}")
+        check_float(self, x, params["reduce"]["w"])
         if x.ndim < self.dims + 1:
             raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected {self.dims} spatial axes")
         y = x.mean(tuple(range(-self.dims - 1, -1)), keepdims=True)

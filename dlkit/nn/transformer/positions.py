@@ -108,6 +108,12 @@ class RelativeBias(Pure[EmbeddingParams]):
 
     def __call__(self, params: EmbeddingParams, x: Array, *, keys: Array | None = None) -> Float[Array, "B H T S"]:
         keys = x if keys is None else keys
+        for name, places in (("x", x), ("keys", keys)):
+            if not jnp.issubdtype(places.dtype, jnp.integer):
+                raise TypeError(
+                    f"{describe(self)} got {name} of dtype {places.dtype}: expected integers because they are places "
+                    "of tokens, [T] or [B, T]"
+                )
         distance = keys[..., None, :] - x[..., :, None]
         distance = distance[None] if distance.ndim == 2 else distance
         bucket = functional.relative_buckets(

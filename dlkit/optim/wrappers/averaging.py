@@ -88,6 +88,7 @@ class AverageParams(Transform[AverageParamsState]):
         check_like(
             "average_params", "the updates do not match the state (made for other parameters?)", state.average, grads
         )
+        check_like("average_params", "the parameters do not match the state", state.average, params)
         counts = jnp.logical_and(state.count >= self.start, (state.count - self.start) % self.every == 0)
         weight = jnp.where(state.averaged == 0, 0.0, self._weight(state.averaged.astype(jnp.result_type(float))))
         weight = jnp.where(counts, weight, jnp.where(state.averaged == 0, 0.0, 1.0))  # before it starts: p itself
