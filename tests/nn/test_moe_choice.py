@@ -35,7 +35,7 @@ def expert_loop(torch, layer, p, x):
     return {"y": torch.stack(rows), "z": z, "dropped": torch.tensor(1 - len(found) / N, dtype=x.dtype)}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.thorough), np.float64])
 @pytest.mark.parametrize("name", CASES)
 def test_equals_a_loop_over_experts(name, dtype):
     layer = CASES[name]

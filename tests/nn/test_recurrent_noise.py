@@ -72,8 +72,18 @@ def loop(torch, layer, noise, p, x):
     return torch.stack(rows)
 
 
-@pytest.mark.parametrize(("dtype", "mode"), [(np.float32, "training"), (np.float64, "training"), (np.float64, "eval")])
-@pytest.mark.parametrize("name", CASES)
+def cases():
+    """The other layers, types and modes are thorough."""
+    usual = {("lstm", "float64", "training"), ("gru", "float32", "training"), ("rnn", "float64", "eval")}
+    usual |= {("lstm_peephole", "float32", "training")}
+    for name in CASES:
+        for dtype in (np.float32, np.float64):
+            for mode in ("training", "eval"):
+                marks = () if (name, dtype.__name__, mode) in usual else pytest.mark.thorough
+                yield pytest.param(name, dtype, mode, marks=marks, id=f"{name}-{dtype.__name__}-{mode}")
+
+
+@pytest.mark.parametrize(("name", "dtype", "mode"), list(cases()))
 def test_equals_a_loop_with_the_same_masks(name, dtype, mode):
     layer, run = CASES[name], nn.EVAL if mode == "eval" else nn.training(jax.random.key(3))
     with jax.enable_x64(dtype == np.float64):

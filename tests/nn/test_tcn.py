@@ -48,8 +48,8 @@ def torch_network(torch, layer, p, x):
     return x.movedim(1, -1)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [pytest.param(np.float32, marks=pytest.mark.thorough), np.float64])
+@pytest.mark.parametrize("name", [pytest.param("block", marks=pytest.mark.thorough), "block_plain", "network"])
 def test_equals_torch(name, dtype):
     layer = CASES[name]
     with jax.enable_x64(dtype == np.float64):

@@ -31,6 +31,7 @@ ROWS: list[Row] = [
             "residual/shortcut/b": (6,),
             "residual/shortcut/w": (1, 4, 6),
         },
+        composed=True,
     ),
     Row(
         nn.TCN(4, (4,), kernel=2),
@@ -40,6 +41,7 @@ ROWS: list[Row] = [
             for i in (1, 2)
             for path, shape in {"layer/b": (4,), "layer/w": (2, 4, 4), "magnitude": (4,)}.items()
         },
+        composed=True,
     ),
     Row(nn.Conv(4, 6, 3, padding_mode="reflect"), IMAGES, {"b": (6,), "w": (3, 3, 4, 6)}),
     Row(nn.PatchEmbed(4, 6, (2, 4)), IMAGES, {"b": (6,), "w": (2, 4, 4, 6)}),

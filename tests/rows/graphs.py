@@ -24,8 +24,8 @@ OPTIONS = {"batched": False, "unbiased": False}
 ROWS = [
     Row(nn.GCNConv(16, 8), GRAPH, {"b": (8,), "w": (16, 8)}, options=OPTIONS),
     Row(nn.GCNConv(16, 24, bias=False, self_loops=False), PLAIN, {"w": (16, 24)}, options=OPTIONS),
-    Row(nn.SGConv(16, 8), GRAPH, {"b": (8,), "w": (16, 8)}, options=OPTIONS),
-    Row(nn.APPNP(3, rate=0.4), GRAPH, options=OPTIONS),
+    Row(nn.SGConv(16, 8), GRAPH, {"b": (8,), "w": (16, 8)}, options=OPTIONS, composed=True),
+    Row(nn.APPNP(3, rate=0.4), GRAPH, options=OPTIONS, composed=True),
     Row(nn.EdgeConv(nn.Linear(32, 8)), PLAIN, {"inner/b": (8,), "inner/w": (32, 8)}, options=OPTIONS),
     Row(
         nn.DeepSets(nn.Chain(nn.Linear(16, 8), nn.Relu()), nn.Linear(8, 4)),
