@@ -42,7 +42,7 @@ from dlkit.functional.dropout_family import (
 from dlkit.functional.gates import crelu, geglu, glu, maxout, reglu, swiglu
 from dlkit.functional.graphs.graph import Graph, batch_graphs, pad_graph, size_bucket, unbatch_graphs
 from dlkit.functional.graphs.graph_edges import add_self_loops, to_undirected
-from dlkit.functional.graphs.propagate import aggregate, gcn_propagate
+from dlkit.functional.graphs.propagate import aggregate, appnp_propagate, gcn_propagate, pool_set
 from dlkit.functional.graphs.segments import (
     degree,
     segment_max,
@@ -86,7 +86,7 @@ from dlkit.functional.recurrence.memory import (
     shift_address,
     write_memory,
 )
-from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps
+from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps, zoneout
 from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
 from dlkit.functional.transformer.attention import AttentionKind, attention, attention_weights
 from dlkit.functional.transformer.attention_additive import additive_weights
@@ -98,6 +98,7 @@ from dlkit.functional.transformer.masks import (
     sliding_window_mask,
 )
 from dlkit.functional.transformer.moe import RouterStats, moe, route
+from dlkit.functional.transformer.moe_choice import expert_choice
 from dlkit.functional.transformer.positions import (
     alibi_bias,
     alibi_slopes,
@@ -122,6 +123,7 @@ __all__ = [
     "alibi_bias",
     "alibi_slopes",
     "alpha_dropout",
+    "appnp_propagate",
     "attention",
     "attention_weights",
     "avg_pool",
@@ -142,6 +144,7 @@ __all__ = [
     "dropout",
     "elu",
     "embedding",
+    "expert_choice",
     "fold",
     "gaussian_dropout",
     "gaussian_noise",
@@ -187,6 +190,7 @@ __all__ = [
     "perplexity",
     "pixel_shuffle",
     "pixel_unshuffle",
+    "pool_set",
     "power_iteration",
     "prelu",
     "quantize",
@@ -246,4 +250,5 @@ __all__ = [
     "wide_dtype",
     "window_output_size",
     "write_memory",
+    "zoneout",
 ]

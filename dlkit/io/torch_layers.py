@@ -216,12 +216,17 @@ def _both(layer: Any, place: Place, add: Add) -> None:
 
 
 def _cell(layer: Any, path: str, suffix: str, add: Add) -> None:
+    while isinstance(layer, nn.VariationalDropout):  # it changes nothing in evaluation, and has the same parameters
+        layer = layer.layer
     if (
-        getattr(layer, "peephole", False)
+        isinstance(layer, nn.Zoneout)
+        or getattr(layer, "peephole", False)
         or not getattr(layer, "reset_after", True)
         or (layer.bias and not layer.hidden_bias)
     ):
-        raise TypeError(f"torch has no {layer!r}: it has both biases, no peepholes, and resets after the product")
+        raise TypeError(
+            f"torch has no {layer!r}: it has both biases, no peepholes, no zoneout, and resets after the product"
+        )
     for part, word in (("input", "ih"), ("hidden", "hh")):
         add(f"params/{path}{part}/w", f"weight_{word}_{suffix}", "transpose")
         if layer.bias:

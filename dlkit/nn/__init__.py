@@ -37,6 +37,7 @@ from dlkit.nn.convolution.resize import (
     Upsample,
 )
 from dlkit.nn.convolution.separable import DepthwiseConv, SeparableConv
+from dlkit.nn.convolution.temporal import TCN, TCNBlock
 from dlkit.nn.dropout import Dropout
 from dlkit.nn.dropout_family import (
     AlphaDropout,
@@ -53,7 +54,9 @@ from dlkit.nn.gates import Crelu, Geglu, Glu, LogSoftmax, Reglu, Softmax, Softmi
 from dlkit.nn.graphs.graph import OnNodes
 from dlkit.nn.graphs.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graphs.graph_conv import GCNConv, GINConv, GINEConv, SAGEConv
+from dlkit.nn.graphs.graph_hops import APPNP, SGConv
 from dlkit.nn.graphs.graph_pool import GraphNorm, GraphPool
+from dlkit.nn.graphs.graph_sets import DeepSets, EdgeConv
 from dlkit.nn.graphs.message_passing import GraphNetwork, MessagePassing
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
@@ -87,6 +90,7 @@ from dlkit.nn.recurrence.conv_lstm import ConvLSTM
 from dlkit.nn.recurrence.gru import GRU
 from dlkit.nn.recurrence.linear_recurrence import LRU
 from dlkit.nn.recurrence.lstm import LSTM
+from dlkit.nn.recurrence.noise import VariationalDropout, Zoneout
 from dlkit.nn.recurrence.ntm import NTM
 from dlkit.nn.recurrence.recurrent import RNN
 from dlkit.nn.rewrite import map_layers
@@ -101,6 +105,7 @@ from dlkit.nn.transformer.moe import MoE, moe_loss
 from dlkit.nn.transformer.positions import Alibi, LearnedPositions, RelativeBias, Rope, SinusoidalPositions
 
 __all__ = [
+    "APPNP",
     "EVAL",
     "GRU",
     "LORA",
@@ -108,6 +113,7 @@ __all__ = [
     "LSTM",
     "NTM",
     "RNN",
+    "TCN",
     "AdaptiveAvgPool",
     "AdaptiveMaxPool",
     "AdditiveAttention",
@@ -129,11 +135,13 @@ __all__ = [
     "Crelu",
     "Crop",
     "DeepRNN",
+    "DeepSets",
     "DepthwiseConv",
     "DropBlock",
     "DropConnect",
     "DropPath",
     "Dropout",
+    "EdgeConv",
     "Einsum",
     "Elu",
     "Embedding",
@@ -208,6 +216,7 @@ __all__ = [
     "Residual",
     "Rope",
     "SAGEConv",
+    "SGConv",
     "Selu",
     "SeparableConv",
     "Sigmoid",
@@ -227,16 +236,19 @@ __all__ = [
     "Standardize",
     "Swiglu",
     "Swish",
+    "TCNBlock",
     "Tanh",
     "TanhShrink",
     "Threshold",
     "TransformerBlock",
     "UnitNorm",
     "Upsample",
+    "VariationalDropout",
     "VectorQuantizer",
     "VectorQuantizerEMA",
     "WeightNorm",
     "WeightStandardized",
+    "Zoneout",
     "add_lora",
     "child_state",
     "fold_batch_norm",

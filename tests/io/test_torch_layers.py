@@ -123,6 +123,9 @@ def test_report_of_a_model_lists_every_kind(key):
 def test_what_torch_does_not_have_is_refused():
     with pytest.raises(TypeError, match="no peepholes"):
         io.torch_sources(nn.LSTM(2, 3, peephole=True))
+    with pytest.raises(TypeError, match="no zoneout"):
+        io.torch_sources(nn.Zoneout(nn.LSTM(2, 3), 0.1))
+    assert io.torch_sources(nn.VariationalDropout(nn.LSTM(2, 3), 0.1)) == io.torch_sources(nn.LSTM(2, 3))
     with pytest.raises(TypeError, match="Maxout at m has parameters"):
         io.torch_sources(nn.Chain(m=nn.Maxout(2, 3)))
     assert jax.tree.leaves(io.torch_sources(nn.Relu())) == []

@@ -11,7 +11,7 @@ import pytest
 from support import graph_formulas as formulas
 from support.reference import reference
 
-from dlkit import nn, tree
+from dlkit import functional, nn, tree
 from dlkit.functional import Graph, batch_graphs, pad_graph, unbatch_graphs
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
@@ -52,6 +52,11 @@ CASES = {
     "gcn": (nn.GCNConv(5, 4), formulas.gcn()),
     "gcn_wider": (nn.GCNConv(5, 7, bias=False), formulas.gcn()),
     "gcn_no_loops": (nn.GCNConv(5, 4, self_loops=False), formulas.gcn(self_loops=False)),
+    "sgc": (nn.SGConv(5, 4, hops=3), formulas.gcn(hops=3)),
+    "sgc_wider": (nn.SGConv(5, 7, self_loops=False, bias=False), formulas.gcn(self_loops=False, hops=2)),
+    "appnp": (nn.APPNP(4, alpha=0.2), formulas.appnp(4, 0.2)),
+    "edge_conv_max": (nn.EdgeConv(nn.Linear(10, 4)), formulas.edge_conv("max")),
+    "edge_conv_mean": (nn.EdgeConv(nn.Linear(10, 4), "mean"), formulas.edge_conv("mean")),
     "sage_mean": (nn.SAGEConv(5, 4), formulas.sage("mean")),
     "sage_sum": (nn.SAGEConv(5, 6, "sum"), formulas.sage("sum")),
     "sage_max": (nn.SAGEConv(5, 4, "max", root=False), formulas.sage("max", root=False)),
@@ -72,6 +77,9 @@ CASES = {
     "pool_max": (nn.GraphPool("max"), formulas.pool("max")),
     "norm": (nn.GraphNorm(5), formulas.norm),
 }
+# Other options of what a case before them has shown.
+AGAIN = ("sgc_wider", "edge_conv_mean")
+NAMES = [pytest.param(name, marks=pytest.mark.thorough) if name in AGAIN else name for name in CASES]
 
 
 def draw(layer, dtype):
@@ -97,7 +105,7 @@ def weigh(layer, params, graph, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=lambda d: np.dtype(d).name)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_equals_the_published_formula(name, dtype):
     layer, formula = CASES[name]
     with jax.enable_x64(dtype == np.float64):
@@ -124,7 +132,7 @@ def test_equals_the_published_formula(name, dtype):
         np.testing.assert_allclose(got[key], value, rtol=0, atol=bound, err_msg=key)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_padding_changes_nothing_whatever_it_holds(name):
     layer, _ = CASES[name]
     graph, params = graphs(np.float32), draw(layer, np.float32)
@@ -171,7 +179,7 @@ def test_padding_changes_nothing_whatever_it_holds(name):
         assert not np.asarray(y[n:]).any()
 
 
-@pytest.mark.parametrize("name", [n for n in CASES if n not in ("graph_network",)])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "graph_network"])
 def test_order_of_nodes_and_edges(name):
     """Nodes in another order: the outputs in that order. Edges in another order: no change."""
     layer, _ = CASES[name]
@@ -220,6 +228,31 @@ def test_attention_dropout_follows_the_key_and_keeps_the_mean():
     assert not np.array_equal(ys[0], ys[1])
     want = layer.apply(params, None, graph, nn.EVAL)[0].nodes
     assert (np.abs(ys.mean(0) - want) <= 6 * ys.std(0) / np.sqrt(len(ys)) + 1e-5).all()
+
+
+def test_dropped_edges_of_appnp_follow_the_key_and_keep_the_mean():
+    """Of two hops too, as each draws for itself: the mean of a product of independent matrices."""
+    layer, graph = nn.APPNP(2, alpha=0.3, rate=0.5), graphs(np.float32)
+
+    @jax.jit
+    @jax.vmap
+    def draws(key):
+        return layer.apply({}, None, graph, nn.training(key))[0].nodes
+
+    ys = np.asarray(draws(jax.random.split(jax.random.key(1), 4000)), np.float64)
+    assert not np.array_equal(ys[0], ys[1])
+    want = layer.apply({}, None, graph, nn.EVAL)[0].nodes
+    assert (np.abs(ys.mean(0) - want) <= 6 * ys.std(0) / np.sqrt(len(ys)) + 1e-5).all()
+
+
+def test_many_steps_are_personalized_pagerank():
+    """The fixed point, `alpha (I - (1 - alpha) P)^(-1) x`: 60 steps are within 0.8^60 = 2e-6 of it."""
+    graph = unbatch_graphs(graphs(np.float32))[1]
+    ends = (graph.senders, graph.receivers, graph.weights)
+    p = functional.gcn_propagate(jnp.eye(3), *ends)
+    want = 0.2 * np.linalg.solve(np.eye(3) - 0.8 * np.asarray(p, np.float64), graph.nodes)
+    got = functional.appnp_propagate(graph.nodes, *ends, hops=60, alpha=0.2)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5)
 
 
 def test_what_layers_inside_remember_comes_back():
@@ -290,5 +323,13 @@ def test_errors_of_definitions_and_inputs(unchecked):
     for make in (nn.GraphPool, lambda how: nn.SAGEConv(5, 2, how), lambda how: nn.GraphNetwork(aggregate=how)):
         with pytest.raises(ValueError, match="'sum', 'mean', 'max', 'min', got 'prod'"):
             make("prod")
+    with pytest.raises(ValueError, match="'sum', 'mean', 'max', 'min', got 'prod'"):
+        nn.EdgeConv(nn.Linear(10, 2), "prod")
+    with pytest.raises(ValueError, match=r"SGConv\(d_in=5, d_out=2, hops=0\): expected at least one hop"):
+        nn.SGConv(5, 2, hops=0)
+    with pytest.raises(ValueError, match=r"alpha in \[0, 1\]"):
+        nn.APPNP(alpha=1.5)
+    with pytest.raises(ValueError, match=r"hops is 1, alpha -1.0; want hops >= 0 and 0 <= alpha <= 1"):
+        functional.appnp_propagate(jnp.ones((2, 1)), jnp.array([0]), jnp.array([1]), hops=1, alpha=-1.0)
     with pytest.raises(ValueError, match="finite eps"):
         nn.GINConv(nn.Linear(5, 2), eps=float("nan")).init(jax.random.key(0))

@@ -63,6 +63,17 @@ CASES = {
         ("GINEConv", (("Linear", 5, 4),), {"edge_dim": 3}),
         {"inner/w": "nn.weight T", "inner/b": "nn.bias", "edge/w": "lin.weight T", "edge/b": "lin.bias"},
     ),
+    "sgc": (
+        nn.SGConv(5, 4, hops=3),
+        ("SGConv", (5, 4), {"K": 3}),
+        {"w": "lin.weight T", "b": "lin.bias"},
+    ),
+    "appnp": (nn.APPNP(4, alpha=0.2), ("APPNP", (), {"K": 4, "alpha": 0.2}), {}),
+    "edge_conv": (
+        nn.EdgeConv(nn.Linear(10, 4)),
+        ("EdgeConv", (("Linear", 10, 4),), {}),
+        {"inner/w": "nn.weight T", "inner/b": "nn.bias"},
+    ),
     "norm": (
         nn.GraphNorm(5),
         ("GraphNorm", (5,), {}),
@@ -75,7 +86,7 @@ def graphs(name):
     """Two graphs: one directed, with a node apart (4) and, where both libraries mean the same, a self loop."""
     rng = np.random.default_rng(4)
     ends = [[(0, 1), (1, 2), (3, 1), (2, 3), (0, 3)], [(0, 1), (1, 0), (1, 2), (2, 1)]]
-    if name != "gcn":
+    if name not in ("gcn", "sgc", "appnp"):
         ends[0].append((2, 2))
     held = []
     for n, pairs in zip((5, 3), ends, strict=True):
@@ -109,7 +120,7 @@ def theirs(name, params, graph, c):
     x = torch.tensor(graph.nodes, requires_grad=True)
     index = torch.tensor(np.stack([graph.senders, graph.receivers]).astype(np.int64))
     extra = {
-        "GCNConv": (index, torch.tensor(graph.weights)),
+        **dict.fromkeys(("GCNConv", "SGConv", "APPNP"), (index, torch.tensor(graph.weights))),
         "GINEConv": (index, torch.tensor(graph.edges)),
         "GraphNorm": (torch.tensor(np.repeat(np.arange(len(graph.n_node)), graph.n_node)),),
     }

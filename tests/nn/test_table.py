@@ -19,9 +19,9 @@ ROWS = [row for family in FAMILIES for row in family.ROWS]
 
 
 def others(rows):
-    """The rows, and a mark on those that show a class again, with other options."""
+    """The rows, and a mark on those that show a class again, with other options, or what is composed of others."""
     classes = [type(row.layer) for row in rows]
-    again = [kind in classes[:i] for i, kind in enumerate(classes)]
+    again = [row.composed or kind in classes[:i] for i, (row, kind) in enumerate(zip(rows, classes, strict=True))]
     return [pytest.param(row, marks=pytest.mark.thorough if a else ()) for row, a in zip(rows, again, strict=True)]
 
 

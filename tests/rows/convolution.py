@@ -20,6 +20,29 @@ ROWS: list[Row] = [
     ),
     Row(nn.MaskedConv(4, 6, 3, "A", colors=2), IMAGES, {"b": (6,), "w": (3, 3, 4, 6)}),
     Row(nn.Conv(4, 6, (3,), padding="CAUSAL", dilation=2), normal(2, 9, 4), {"b": (6,), "w": (3, 4, 6)}),
+    Row(
+        nn.TCNBlock(4, 6, rate=0.2, weight_norm=False),
+        normal(2, 9, 4),
+        {
+            "residual/body/conv1/b": (6,),
+            "residual/body/conv1/w": (3, 4, 6),
+            "residual/body/conv2/b": (6,),
+            "residual/body/conv2/w": (3, 6, 6),
+            "residual/shortcut/b": (6,),
+            "residual/shortcut/w": (1, 4, 6),
+        },
+        composed=True,
+    ),
+    Row(
+        nn.TCN(4, (4,), kernel=2),
+        normal(2, 9, 4),
+        {
+            f"block1/residual/body/conv{i}/{path}": shape
+            for i in (1, 2)
+            for path, shape in {"layer/b": (4,), "layer/w": (2, 4, 4), "magnitude": (4,)}.items()
+        },
+        composed=True,
+    ),
     Row(nn.Conv(4, 6, 3, padding_mode="reflect"), IMAGES, {"b": (6,), "w": (3, 3, 4, 6)}),
     Row(nn.PatchEmbed(4, 6, (2, 4)), IMAGES, {"b": (6,), "w": (2, 4, 4, 6)}),
     Row(nn.AdaptiveAvgPool(3), IMAGES),

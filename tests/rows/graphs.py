@@ -24,6 +24,15 @@ OPTIONS = {"batched": False, "unbiased": False}
 ROWS = [
     Row(nn.GCNConv(16, 8), GRAPH, {"b": (8,), "w": (16, 8)}, options=OPTIONS),
     Row(nn.GCNConv(16, 24, bias=False, self_loops=False), PLAIN, {"w": (16, 24)}, options=OPTIONS),
+    Row(nn.SGConv(16, 8), GRAPH, {"b": (8,), "w": (16, 8)}, options=OPTIONS, composed=True),
+    Row(nn.APPNP(3, rate=0.4), GRAPH, options=OPTIONS, composed=True),
+    Row(nn.EdgeConv(nn.Linear(32, 8)), PLAIN, {"inner/b": (8,), "inner/w": (32, 8)}, options=OPTIONS),
+    Row(
+        nn.DeepSets(nn.Chain(nn.Linear(16, 8), nn.Relu()), nn.Linear(8, 4)),
+        normal(3, 5, 16),
+        {"inner/linear1/b": (8,), "inner/linear1/w": (16, 8), "outer/b": (4,), "outer/w": (8, 4)},
+        options={"inputs": {"mask": np.ones((3, 5), bool)}},
+    ),
     Row(nn.SAGEConv(16, 8), PLAIN, {"b": (8,), "w": (16, 8), "w_root": (16, 8)}, options=OPTIONS),
     Row(nn.SAGEConv(16, 8, "max", root=False), PLAIN, {"b": (8,), "w": (16, 8)}, options=OPTIONS),
     Row(nn.GINConv(nn.Linear(16, 8)), PLAIN, {"eps": (), "inner/b": (8,), "inner/w": (16, 8)}, options=OPTIONS),

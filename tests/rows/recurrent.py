@@ -34,6 +34,14 @@ ROWS: list[Row] = [
         options={"scale": (0.02, 10.0)},
     ),
     Row(
+        nn.VariationalDropout(nn.GRU(5, 6), 0.3, 0.3),
+        SEQUENCE,
+        weights(3),
+        options={**LENGTHS, "scale": (0.05, 10.0)},
+        composed=True,
+    ),
+    Row(nn.Zoneout(nn.LSTM(5, 6), 0.1, 0.5), SEQUENCE, weights(4), options={**LENGTHS, "scale": (0.02, 10.0)}),
+    Row(
         nn.ConvLSTM(2, 3, (3,)),
         normal(2, 3, 4, 2),
         {"input/w": (3, 2, 12), "input/b": (12,), "hidden/w": (3, 3, 12)},

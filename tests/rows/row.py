@@ -17,3 +17,4 @@ class Row(NamedTuple):
     params: dict[str, tuple[int, ...]] = {}
     state: dict[str, tuple[int, ...]] = {}
     options: dict[str, Any] = {}  # of check_layer
+    composed: bool = False  # of layers that have rows: its properties are thorough

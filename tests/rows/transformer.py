@@ -64,6 +64,13 @@ ROWS: list[Row] = [
         STATS,
         {"batched": False},  # the examples share the experts' room
     ),
+    Row(
+        nn.MoE(16, 8, experts=4, choice="experts"),
+        normal(4, 4, 16),
+        EXPERTS | {"gate/w": (4, 16, 8)},
+        STATS,
+        {"batched": False},
+    ),
     Row(nn.Einsum("...d,dhk->...hk", (16, 2, 5), bias="hk"), SEQUENCES, {"b": (2, 5), "w": (16, 2, 5)}),
     Row(
         nn.Highway(nn.Chain(nn.Linear(16, 16), nn.Relu()), nn.Linear(16, 16)),

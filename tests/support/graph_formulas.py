@@ -33,15 +33,38 @@ def adjacency(torch, g, weighted):
     return a
 
 
-def gcn(self_loops=True, weighted=True):
+def normalized(torch, g, self_loops):
+    a = adjacency(torch, g, g.w is not None)
+    if self_loops:
+        a = a + torch.eye(len(a), dtype=a.dtype)
+    row = a.sum(1)
+    d = torch.diag(torch.where(row > 0, row.clamp_min(1e-30) ** -0.5, torch.zeros_like(row)))
+    return d @ a @ d
+
+
+def gcn(self_loops=True, hops=1):
     def formula(torch, p, g):
-        a = adjacency(torch, g, weighted and g.w is not None)
-        if self_loops:
-            a = a + torch.eye(len(a), dtype=a.dtype)
-        row = a.sum(1)
-        d = torch.diag(torch.where(row > 0, row.clamp_min(1e-30) ** -0.5, torch.zeros_like(row)))
-        y = d @ a @ d @ g.x @ p["w"]
+        y = torch.linalg.matrix_power(normalized(torch, g, self_loops), hops) @ g.x @ p["w"]
         return y + p["b"] if "b" in p else y
+
+    return formula
+
+
+def appnp(hops, alpha, self_loops=True):
+    """The sum of the series, not the recursion."""
+
+    def formula(torch, p, g):
+        a = normalized(torch, g, self_loops)
+        powers = [torch.linalg.matrix_power((1 - alpha) * a, k) for k in range(hops + 1)]
+        return (alpha * sum(powers[:-1]) + powers[-1]) @ g.x
+
+    return formula
+
+
+def edge_conv(how):
+    def formula(torch, p, g):
+        rows = [torch.cat([g.x[i], g.x[j] - g.x[i]]) @ p["inner/w"] + p["inner/b"] for j, i in g.ends]
+        return received(torch, g, rows, how, rows[0])
 
     return formula
 

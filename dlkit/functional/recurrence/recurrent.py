@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Integer
 
+from dlkit.functional.dropout import PRNGKey, check_rate, keep_mask
 from dlkit.functional.linear import add_bias
 
-__all__ = ["gru_step", "lstm_step", "rnn_step", "scan_cell", "valid_steps"]
+__all__ = ["gru_step", "lstm_step", "rnn_step", "scan_cell", "valid_steps", "zoneout"]
 
 Step = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -88,6 +89,51 @@ def scan_valid(
     return lax.scan(masked, carry, (xs, valid), reverse=reverse, unroll=unroll)
 
 
+def zoneout(
+    key: PRNGKey | None, new: Float[Array, "*shape"], old: Float[Array, "*shape"], rate: float
+) -> Float[Array, "*shape"]:
+    """Each element of the carry is the old one with probability `rate`, else the new one (Krueger et al. 2016).
+
+    Without a key (`key=None`, evaluation) it is the expectation, `rate old + (1 - rate) new`. Inside of a step, so that
+    a unit sometimes remembers through a time instead of being set to 0: gradients pass it unchanged.
+
+    >>> zoneout(None, jnp.ones(2), jnp.zeros(2), 0.25)
+    Array([0.75, 0.75], dtype=float32)
+
+    Raises:
+      ValueError: `rate` is not in [0, 1].
+
+    Reference: Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden activations, 2016,
+    arXiv:1606.01305.
+    """
+    check_rate("zoneout", rate)
+    if key is None:
+        return old + (1 - rate) * (new - old)
+    return jnp.where(keep_mask(key, new.shape, rate), new, old)
+
+
+def choose(now: Any, new: tuple[Array, ...], old: tuple[Array, ...]) -> tuple[Array, ...]:
+    """The carry after a step: `new` where `now`, else `old`.
+
+    `now` is None (all new), booleans `[B]`, or booleans or weights of what is new, `[B, d]` for each array.
+    """
+    if now is None:
+        return new
+    each = now if isinstance(now, tuple) else (now,) * len(new)
+    mix = lambda w, n, o: where_valid(w, n, o) if w.dtype == jnp.bool_ else o + w * (n - o)  # noqa: E731
+    return tuple(mix(w, n, o) for w, n, o in zip(each, new, old, strict=True))
+
+
+def scan_chosen(step: Step, carry: tuple[Array, ...], a: Array, now: Any, *, reverse: bool) -> tuple[Any, Array]:
+    """`carry = choose(now_t, step(carry, a_t), carry)` over time: the final carry and its first array at all times."""
+
+    def chosen(carry: tuple[Array, ...], given: Any) -> tuple[tuple[Array, ...], Array]:
+        after = choose(given[1], step(carry, given[0]), carry)
+        return after, after[0]
+
+    return lax.scan(chosen, carry, (a, now), reverse=reverse)
+
+
 def clear_padding(xs: Any, valid: Array) -> Any:
     """`xs` with 0 after the end of each row. Before any arithmetic: the gradient of `0 * nan` is NaN."""
     floating = lambda x: jnp.issubdtype(x.dtype, jnp.inexact)  # noqa: E731
@@ -101,13 +147,14 @@ def rnn_step(
     b: Float[Array, "d"] | None = None,
     *,
     activation: Callable[[Array], Array] = jnp.tanh,
+    mask: Float[Array, "B d"] | None = None,
 ) -> Float[Array, "B d"]:
-    """`h' = act(a + h w + b)`, with `a = x w_in + b_in` (Elman 1990).
+    """`h' = act(a + h w + b)`, with `a = x w_in + b_in` (Elman 1990); with a `mask`, `(h mask) w`.
 
     >>> rnn_step(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.eye(2))
     Array([[0.7615942, 0.7615942]], dtype=float32)
     """
-    return activation(a + add_bias("rnn_step", h @ w, b))
+    return activation(a + add_bias("rnn_step", seen(h, mask) @ w, b))
 
 
 def gru_step(
@@ -117,12 +164,15 @@ def gru_step(
     b: Float[Array, "3*d"] | None = None,
     *,
     reset_after: bool = True,
+    mask: Float[Array, "B d"] | None = None,
 ) -> Float[Array, "B d"]:
     """A gated recurrent unit, `h' = (1 - z) n + z h`:
 
         r = σ(a_r + h w_r + b_r)        z = σ(a_z + h w_z + b_z)
         n = tanh(a_n + r (h w_n + b_n))         reset_after, as in torch, flax and Keras
         n = tanh(a_n + (r h) w_n + b_n)         reset before, as in the paper and haiku
+
+    With a `mask` the matrices see `h mask` (variational dropout, the same mask at all times); what z keeps is h itself.
 
     Gates in the order r, z, n (torch, flax); Keras stores z, r, n. In the paper and haiku `z` and `1 - z` are swapped.
 
@@ -133,11 +183,12 @@ def gru_step(
     """
     d = h.shape[-1]
     if reset_after:
-        r, z, n = gru_gates(a, add_bias("gru_step", h @ w, b))[:3]
+        r, z, n = gru_gates(a, add_bias("gru_step", seen(h, mask) @ w, b))[:3]
         return n + z * (h - n)
-    gates = a[:, : 2 * d] + add_bias("gru_step", h @ w[:, : 2 * d], None if b is None else b[: 2 * d])
+    held = seen(h, mask)
+    gates = a[:, : 2 * d] + add_bias("gru_step", held @ w[:, : 2 * d], None if b is None else b[: 2 * d])
     r, z = sigmoid(gates[:, :d]), sigmoid(gates[:, d:])
-    n = jnp.tanh(a[:, 2 * d :] + add_bias("gru_step", (r * h) @ w[:, 2 * d :], None if b is None else b[2 * d :]))
+    n = jnp.tanh(a[:, 2 * d :] + add_bias("gru_step", (r * held) @ w[:, 2 * d :], None if b is None else b[2 * d :]))
     return n + z * (h - n)
 
 
@@ -158,6 +209,7 @@ def lstm_step(
     *,
     peephole: Float[Array, "3 d"] | None = None,
     projection: Float[Array, "d p"] | None = None,
+    mask: Float[Array, "B p"] | None = None,
 ) -> tuple[Float[Array, "B p"], Float[Array, "B d"]]:
     """A long short-term memory cell; gates in the order i, f, g, o of torch, flax and Keras:
 
@@ -165,7 +217,8 @@ def lstm_step(
         f = σ(a_f + h w_f + b_f + p_f c)        o  = σ(a_o + h w_o + b_o + p_o c')
         g = tanh(a_g + h w_g + b_g)             h' = o tanh(c') w_proj
 
-    Without `peephole` the rows `p_i, p_f, p_o` are 0; without `projection` `w_proj` is the identity. Returns h', c'.
+    Without `peephole` the rows `p_i, p_f, p_o` are 0; without `projection` `w_proj` is the identity. With a
+    `mask` the matrices see `h mask` (variational dropout, the same mask at all times). Returns h', c'.
 
     >>> h, c = lstm_step(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.zeros((1, 8)), jnp.zeros((2, 8)))
     >>> c
@@ -174,7 +227,7 @@ def lstm_step(
     References: Hochreiter and Schmidhuber, Long short-term memory, 1997; Gers and Schmidhuber, Recurrent nets that time
     and count, 2000 (peepholes); Sak, Senior and Beaufays, 2014, arXiv:1402.1128 (projection).
     """
-    z = a + add_bias("lstm_step", h @ w, b)
+    z = a + add_bias("lstm_step", seen(h, mask) @ w, b)
     d = c.shape[-1]
     zi, zf, zg, zo = (z[:, k * d : (k + 1) * d] for k in range(4))
     if peephole is not None:
@@ -184,6 +237,10 @@ def lstm_step(
         zo = zo + peephole[2:] * c
     h = sigmoid(zo) * jnp.tanh(c)
     return (h if projection is None else h @ projection), c
+
+
+def seen(h: Array, mask: Array | None) -> Array:
+    return h if mask is None else h * mask
 
 
 def sigmoid(x: Array) -> Array:

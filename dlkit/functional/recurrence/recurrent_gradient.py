@@ -23,7 +23,7 @@ from jax.custom_derivatives import SymbolicZero
 from jaxtyping import Array
 
 from dlkit.functional.linear import add_bias, linear
-from dlkit.functional.recurrence.recurrent import gru_gates, sigmoid, where_valid
+from dlkit.functional.recurrence.recurrent import choose, gru_gates, seen, sigmoid
 
 __all__ = ["GruCell", "LstmCell", "RnnCell", "recurrence"]
 
@@ -119,11 +119,14 @@ def recurrence(
     w: Array,
     biases: tuple[Array | None, Array | None],
     carry: Carry,
-    valid: Array | None,
+    valid: Any,
+    mask: Array | None = None,
 ) -> tuple[Array, Carry]:
     """All h `[T, B, d]` and the final carry of `carry = cell(carry, a_t + b_a, h w + b_s)`; a `[T, B, G]`, w `[d, G]`.
 
-    Where `valid` `[T, B]` is False, the carry stays as it is (and so does h, which the caller sets to 0).
+    Where `valid` `[T, B]` is False, the carry stays as it is (and so does h, which the caller sets to 0); it may also
+    be a tuple, what is new of each array of the carry, `[T, B, d]` (zoneout: see `choose`). With `mask` `[B, d]` w sees
+    `h mask`. Neither is differentiated.
 
     >>> h, _ = recurrence(RnnCell(), False, jnp.ones((3, 1, 2)), jnp.eye(2), (None, None), (jnp.zeros((1, 2)),), None)
     >>> h.shape
@@ -132,39 +135,37 @@ def recurrence(
 
     def step(carry: Carry, given: Any) -> tuple[Carry, Array]:
         a, now = given
-        after = _choose(now, cell.step(carry, *_gates(carry, a, w, biases)), carry)
+        after = choose(now, cell.step(carry, *_gates(carry, a, w, biases, mask)), carry)
         return after, after[0]
 
     carry, h = lax.scan(step, carry, (a, valid), reverse=reverse)
     return h, carry
 
 
-def _gates(carry: Carry, a: Array, w: Array, biases: tuple[Array | None, Array | None]) -> tuple[Array, Array]:
+def _gates(
+    carry: Carry, a: Array, w: Array, biases: tuple[Array | None, Array | None], mask: Array | None
+) -> tuple[Array, Array]:
     # Biases are added here, inside of the scan: added to the whole of `a`, they would write all of it once more.
-    return add_bias("recurrence", a, biases[0]), add_bias("recurrence", carry[0] @ w, biases[1])
-
-
-def _choose(now: Array | None, new: Carry, old: Carry) -> Carry:
-    return new if now is None else tuple(where_valid(now, n, o) for n, o in zip(new, old, strict=True))
+    return add_bias("recurrence", a, biases[0]), add_bias("recurrence", seen(carry[0], mask) @ w, biases[1])
 
 
 @partial(recurrence.defjvp, symbolic_zeros=True)
 def _tangent(cell: Any, reverse: bool, primals: Any, tangents: Any) -> Any:
-    a, w, biases, carry, valid = primals
-    da, dw, dbiases, dcarry, _ = tangents
+    a, w, biases, carry, valid, mask = primals
+    da, dw, dbiases, dcarry, *_ = tangents
     db_a, db_s = (None if b is None else _full(db) for b, db in zip(biases, dbiases, strict=True))
 
     def forward(carry: Carry, given: Any) -> tuple[Carry, Any]:
         a, now = given
-        after, slopes = cell.linearize(carry, *_gates(carry, a, w, biases))
-        after = _choose(now, after, carry)
+        after, slopes = cell.linearize(carry, *_gates(carry, a, w, biases, mask))
+        after = choose(now, after, carry)
         return after, (after[0], slopes)
 
     final, (h, slopes) = lax.scan(forward, carry, (a, valid), reverse=reverse)
 
     before = jnp.concatenate([h[1:], carry[0][None]] if reverse else [carry[0][None], h[:-1]])[: h.shape[0]]
     da = add_bias("recurrence", _full(da), db_a)
-    ds = linear(before, _full(dw), db_s)
+    ds = linear(before if mask is None else before * mask[None], _full(dw), db_s)
     if cell.sums:
         da, ds = None, da + ds
 
@@ -174,8 +175,8 @@ def _tangent(cell: Any, reverse: bool, primals: Any, tangents: Any) -> Any:
 
     def backward(dcarry: Carry, given: Any) -> tuple[Carry, Array]:
         da, ds, slopes, now = given
-        product = lax.dot_general(dcarry[0], w_t, (((1,), (1,)), ((), ())))
-        after = _choose(now, cell.tangent(slopes, dcarry, da, ds + product), dcarry)
+        product = lax.dot_general(seen(dcarry[0], mask), w_t, (((1,), (1,)), ((), ())))
+        after = choose(now, cell.tangent(slopes, dcarry, da, ds + product), dcarry)
         return after, after[0]
 
     dfinal, dh = lax.scan(backward, jax.tree.map(_full, dcarry), (da, ds, slopes, valid), reverse=reverse)

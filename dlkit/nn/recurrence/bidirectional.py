@@ -1,7 +1,7 @@
 """Recurrent layers in both directions, and one on top of another."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax  # noqa: F401  (the doctests)
@@ -129,7 +129,7 @@ class DeepRNN(Layer[Any, Any]):
         first: Any = self.layer
         found: list[Any] = []
         for _ in range(self.depth):
-            layer = replace(first, d_in=found[-1].d_out) if found and found[-1].d_out != first.d_in else first
+            layer = first.reading(found[-1].d_out) if found else first
             found.append(Bidirectional(layer) if self.bidirectional else layer)
         return tuple(found)
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array
 
 from dlkit.functional.linear import linear
-from dlkit.functional.recurrence.recurrent import gru_step, scan_valid
+from dlkit.functional.recurrence.recurrent import gru_step, scan_chosen
 from dlkit.functional.recurrence.recurrent_gradient import GruCell, recurrence
 from dlkit.nn.initializers import Initializer, Orthogonal, Zeros, lecun_normal
-from dlkit.nn.recurrence.recurrent import Recurrent, init_gates
+from dlkit.nn.recurrence.recurrent import Noise, Recurrent, init_gates
 
 __all__ = ["GRU"]
 
@@ -55,19 +55,22 @@ class GRU(Recurrent):
     w_init: Initializer = lecun_normal()
     hidden_init: Initializer = Orthogonal()
     b_init: Initializer = Zeros()
+    takes_noise = True
 
     def init(self, key: Any) -> Any:
         return init_gates(key, self, self.d_in, self.d, 3)
 
-    def run(self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool) -> tuple[Array, Any]:
+    def run(
+        self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool, noise: Noise = Noise()
+    ) -> tuple[Array, Any]:
         into, hidden = params["input"], params["hidden"]
+        now, mask = valid if noise.keep is None else noise.keep, noise.hidden
         if self.reset_after:
             biases = (into.get("b"), hidden.get("b"))
-            return recurrence(GruCell(), reverse, linear(x, into["w"]), hidden["w"], biases, carry, valid)
+            return recurrence(GruCell(), reverse, linear(x, into["w"]), hidden["w"], biases, carry, now, mask)
 
-        def step(carry: Any, a: Array) -> tuple[Any, Array]:
-            h = gru_step(carry[0], a, hidden["w"], hidden.get("b"), reset_after=False)
-            return (h,), h
+        def step(carry: Any, a: Array) -> Any:
+            return (gru_step(carry[0], a, hidden["w"], hidden.get("b"), reset_after=False, mask=mask),)
 
-        carry, y = scan_valid(step, carry, linear(x, into["w"], into.get("b")), valid, reverse=reverse)
+        carry, y = scan_chosen(step, carry, linear(x, into["w"], into.get("b")), now, reverse=reverse)
         return y, carry

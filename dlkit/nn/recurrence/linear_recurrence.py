@@ -91,7 +91,9 @@ class LRU(Recurrent):
             "skip": jax.random.normal(fold_name(key, "skip"), (d,)),
         }
 
-    def run(self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool) -> tuple[Array, Any]:
+    def run(  # pyright: ignore[reportIncompatibleMethodOverride]  (its `takes_noise` is False)
+        self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool
+    ) -> tuple[Array, Any]:
         wide, n = wide_dtype(x.dtype), self.d_state
         nu, theta, gamma = (params[name].astype(wide) for name in ("nu", "theta", "gamma"))
         size = -jnp.exp(nu)

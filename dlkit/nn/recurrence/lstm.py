@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.functional.linear import linear
-from dlkit.functional.recurrence.recurrent import lstm_step, scan_valid
+from dlkit.functional.recurrence.recurrent import lstm_step, scan_chosen
 from dlkit.functional.recurrence.recurrent_gradient import LstmCell, recurrence
 from dlkit.nn.initializers import Initializer, Orthogonal, Zeros, lecun_normal
 from dlkit.nn.mode import fold_name
-from dlkit.nn.recurrence.recurrent import Recurrent, init_gates
+from dlkit.nn.recurrence.recurrent import Noise, Recurrent, init_gates
 
 __all__ = ["LSTM"]
 
@@ -67,6 +67,7 @@ class LSTM(Recurrent):
     w_init: Initializer = lecun_normal()
     hidden_init: Initializer = Orthogonal()
     b_init: Initializer = Zeros()
+    takes_noise = True
 
     @property
     def d_out(self) -> int:
@@ -86,17 +87,19 @@ class LSTM(Recurrent):
             params["projection"] = {"w": self.hidden_init(start, (self.d, self.projection), fans=fans)}
         return params
 
-    def run(self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool) -> tuple[Array, Any]:
+    def run(
+        self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool, noise: Noise = Noise()
+    ) -> tuple[Array, Any]:
         into, hidden = params["input"], params["hidden"]
-        a = linear(x, into["w"])
+        a, now, mask = linear(x, into["w"]), valid if noise.keep is None else noise.keep, noise.hidden
         if not self.peephole and self.projection is None:
-            return recurrence(LstmCell(), reverse, a, hidden["w"], (into.get("b"), hidden.get("b")), carry, valid)
+            biases = (into.get("b"), hidden.get("b"))
+            return recurrence(LstmCell(), reverse, a, hidden["w"], biases, carry, now, mask)
         others = {name: params[name]["w"] for name in ("peephole", "projection") if name in params}
         b = into["b"] + hidden["b"] if "b" in hidden else into.get("b")
 
-        def step(carry: Any, a: Array) -> tuple[Any, Array]:
-            h, c = lstm_step(carry[0], carry[1], a, hidden["w"], b, **others)
-            return (h, c), h
+        def step(carry: Any, a: Array) -> Any:
+            return lstm_step(carry[0], carry[1], a, hidden["w"], b, mask=mask, **others)
 
-        carry, y = scan_valid(step, carry, a, valid, reverse=reverse)
+        carry, y = scan_chosen(step, carry, a, now, reverse=reverse)
         return y, carry

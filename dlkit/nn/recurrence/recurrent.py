@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +18,32 @@ from dlkit.nn.initializers import Initializer, Orthogonal, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode, fold_name
 
-__all__ = ["RNN", "Lengths", "Recurrent", "init_gates"]
+__all__ = ["RNN", "Lengths", "Noise", "Recurrent", "init_gates"]
 
 Lengths: TypeAlias = Array | np.ndarray | None
+
+
+class Noise(NamedTuple):
+    """What a recurrent layer is run with in training (`nn.VariationalDropout`, `nn.Zoneout`); None is nothing."""
+
+    input: Array | None = None
+    """`[B, d_in]`, times x at all times."""
+
+    hidden: Array | None = None
+    """`[B, d_out]`, times h where it meets the weights, at all times."""
+
+    keep: tuple[Array, ...] | None = None
+    """For each array of the carry, what is new of it: booleans or weights `[T, B, size]`, any axis 1."""
 
 
 class Recurrent(Layer[Any, Any]):
     """Base of the recurrent layers: x `[..., T, d_in]` to y `[..., T, d_out]`, with `lengths` and a carry as state.
 
-    A subclass has the fields `d_in` and `d`, its carry in `carry_sizes`, and computes in `run`.
+    A subclass has the fields `d_in` and `d`, its carry in `carry_sizes`, and computes in `run`; one whose `run` takes a
+    `Noise` says `takes_noise = True`.
     """
 
+    takes_noise = False
     d_in: int
     d: int
 
@@ -47,9 +62,19 @@ class Recurrent(Layer[Any, Any]):
         """The size of the last axis of every array of the carry, that of the output first."""
         return {"h": self.d}
 
-    def run(self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool) -> tuple[Array, Any]:
+    def run(
+        self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool, noise: Noise = Noise()
+    ) -> tuple[Array, Any]:
         """All outputs and the final carry, both tuples of arrays `[B, size]`, for x `[T, B, d_in]`."""
         raise TypeError(f"{type(self).__name__} does not say what it computes: give it a `run`")
+
+    def draw(self, mode: Mode, x: Array) -> Noise | None:
+        """What `run` is given beside, for x `[T, B, d_in]`."""
+        return None
+
+    def reading(self, d_in: int) -> "Recurrent":
+        """The same layer for inputs of `d_in` features."""
+        return self if d_in == self.d_in else replace(self, d_in=d_in)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
     def init_cache(self, batch: int, length: int, dtype: Any = jnp.float32) -> Any:
         """The carry that a sequence starts from, zeros `[batch, d]`; `length` does not matter."""
@@ -96,7 +121,9 @@ class Recurrent(Layer[Any, Any]):
             )
         for name in sizes:
             check_carry(self, held.get(name), name, fresh[name], x)
-        y, carry = self.run(params, tuple(held[name] for name in sizes), given, valid, reverse)
+        noise = self.draw(mode, given)
+        beside = () if noise is None else (noise,)
+        y, carry = self.run(params, tuple(held[name] for name in sizes), given, valid, reverse, *beside)
         if valid is not None:
             y = where_valid(valid, y, jnp.zeros_like(y))
         y = jnp.swapaxes(y, 0, 1).reshape(*lead, size, self.d_out)
@@ -186,6 +213,7 @@ class RNN(Recurrent):
     w_init: Initializer = lecun_normal()
     hidden_init: Initializer = Orthogonal()
     b_init: Initializer = Zeros()
+    takes_noise = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -195,8 +223,10 @@ class RNN(Recurrent):
     def init(self, key: Any) -> Any:
         return init_gates(key, self, self.d_in, self.d, 1)
 
-    def run(self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool) -> tuple[Array, Any]:
+    def run(
+        self, params: Any, carry: Any, x: Array, valid: Array | None, reverse: bool, noise: Noise = Noise()
+    ) -> tuple[Array, Any]:
         into, hidden = params["input"], params["hidden"]
         biases = (into.get("b"), hidden.get("b"))
-        cell = RnnCell(self.activation == "relu")
-        return recurrence(cell, reverse, linear(x, into["w"]), hidden["w"], biases, carry, valid)
+        cell, now = RnnCell(self.activation == "relu"), valid if noise.keep is None else noise.keep
+        return recurrence(cell, reverse, linear(x, into["w"]), hidden["w"], biases, carry, now, noise.hidden)

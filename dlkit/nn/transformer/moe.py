@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,11 @@ class MoE(Layer[Any, RouterStats | None]):
     `ceil(capacity_factor * top_k * N / experts)` of the N tokens of a call, first choices first; the others get nothing
     from it, so that in a residual block they pass unchanged. Tokens of other examples then matter.
 
+    With `choice="experts"` the experts choose: each takes the `ceil(capacity_factor * top_k * N / experts)` tokens with
+    the highest p (factor 1 if None), and a token is computed by `top_k` experts on average, weights p as they are. The
+    load is then even without a `balance` loss, but what is chosen depends on later tokens: not where the next one is
+    predicted. See `functional.expert_choice`.
+
     Keyword of `apply`: `mask`, True for real tokens `[...]`; the others give 0, take no room and count for nothing.
 
     State: the `RouterStats` of the last call. Its `balance` and `z` are losses to be added, by `moe_loss(state)`, in
@@ -53,7 +58,8 @@ class MoE(Layer[Any, RouterStats | None]):
     (1.0, 0.0)
 
     Raises:
-      ValueError: `top_k` is not in 1 .. experts, a capacity factor that is not above 0, an x or mask of another shape.
+      ValueError: `top_k` is not in 1 .. experts, a capacity factor that is not above 0, another `choice`; an x or mask
+        of another shape.
       TypeError: x is not floating point, or not of the weights' dtype.
 
     References: those of `functional.moe`; Jiang et al., Mixtral of experts, 2024, arXiv:2401.04088.
@@ -68,12 +74,17 @@ class MoE(Layer[Any, RouterStats | None]):
     renormalize: bool | None = None
     activation: Pure[Any] = Silu()
     w_init: Initializer = lecun_normal()
+    choice: Literal["tokens", "experts"] = "tokens"
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.experts:
             raise ValueError(f"{describe(self)}: expected top_k in 1 .. experts={self.experts}")
         if self.capacity_factor is not None and self.capacity_factor <= 0:
             raise ValueError(f"{describe(self)}: expected a capacity_factor above 0, or None to drop nothing")
+        if self.choice not in ("tokens", "experts"):
+            raise ValueError(f"{describe(self)}: expected choice to be 'tokens' or 'experts'")
+        if self.choice == "experts" and self.renormalize:
+            raise ValueError(f"{describe(self)}: weights are renormalized where tokens choose; leave renormalize=None")
 
     def init(self, key: Any) -> Any:
         def draw(name: str, d_in: int, d_out: int, *lead: int) -> dict[str, Array]:
@@ -94,9 +105,10 @@ class MoE(Layer[Any, RouterStats | None]):
 
     def capacity(self, tokens: int) -> int | None:
         """How many of `tokens` tokens an expert takes; None for all."""
-        if self.capacity_factor is None:
+        if self.capacity_factor is None and self.choice == "tokens":
             return None
-        return min(tokens, math.ceil(self.capacity_factor * self.top_k * tokens / self.experts))
+        factor = 1.0 if self.capacity_factor is None else self.capacity_factor
+        return min(tokens, math.ceil(factor * self.top_k * tokens / self.experts))
 
     def apply(
         self, params: Any, state: RouterStats | None, x: Array, mode: Mode, *, mask: Array | None = None
@@ -118,15 +130,13 @@ class MoE(Layer[Any, RouterStats | None]):
             h = self.activation(params["activation"], dot(x, params[self._inward[0]]["w"]))
             return dot(h * dot(x, params["up"]["w"]) if self.gated else h, params["down"]["w"])
 
-        y, stats = functional.moe(
-            tokens,
-            logits,
-            expert,
-            self.top_k,
-            capacity=self.capacity(tokens.shape[0]),
-            renormalize=self.renormalize,
-            mask=mask,
-        )
+        room = self.capacity(tokens.shape[0])
+        if self.choice == "experts" and room is not None:
+            y, stats = functional.expert_choice(tokens, logits, expert, room, mask=mask)
+        else:
+            y, stats = functional.moe(
+                tokens, logits, expert, self.top_k, capacity=room, renormalize=self.renormalize, mask=mask
+            )
         if state is None:  # inside of a layer that keeps no state
             return y.reshape(x.shape), None
         return y.reshape(x.shape), jax.tree.map(lambda old, new: new.astype(old.dtype), state, stats)
