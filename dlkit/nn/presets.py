@@ -17,6 +17,7 @@ from dlkit.nn.einsum import Einsum
 from dlkit.nn.embedding import Embedding
 from dlkit.nn.graphs.graph_attention import GATConv, GATv2Conv
 from dlkit.nn.graphs.graph_conv import GCNConv, SAGEConv
+from dlkit.nn.graphs.graph_hops import SGConv
 from dlkit.nn.layer import Layer
 from dlkit.nn.learned import GatedLinear, Maxout, PRelu
 from dlkit.nn.linear import Linear
@@ -84,6 +85,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Einsum: _TORCH_AFFINE,
         SqueezeExcite: _TORCH_AFFINE,
         GCNConv: _TORCH_AFFINE,
+        SGConv: _TORCH_AFFINE,
         SAGEConv: _TORCH_AFFINE,
         GATConv: _TORCH_AFFINE,
         GATv2Conv: _TORCH_AFFINE,
@@ -113,6 +115,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         Einsum: _FLAX_AFFINE,
         SqueezeExcite: _FLAX_AFFINE,
         GCNConv: _FLAX_AFFINE,
+        SGConv: _FLAX_AFFINE,
         SAGEConv: _FLAX_AFFINE,
         GATConv: _FLAX_AFFINE,
         GATv2Conv: _FLAX_AFFINE,
