@@ -19,6 +19,7 @@ __all__ = [
     "check_params",
     "check_rank",
     "check_rate",
+    "check_space",
     "check_state",
     "describe",
     "note_where",
@@ -43,17 +44,22 @@ def shape_of(x: Any) -> str:
         return f"{x.dtype}[{','.join(str(n) for n in x.shape)}]"
     leaves = tree.flatten(x)
     if not leaves or "" in leaves:
-        return type(x).__name__
+        return "None" if x is None else type(x).__name__
     return ", ".join(f"{path}: {shape_of(leaf)}" for path, leaf in leaves.items())
 
 
 def check_array(layer: Any, x: Any, *, name: str = "x") -> None:
-    """Raise a TypeError where `x` is a tree of arrays, such as a graph, in place of one."""
-    if not isinstance(x, tuple | dict):
+    """Raise a TypeError where `x` is None, a list or a tree of arrays, such as a graph, in place of one array."""
+    array = hasattr(x, "shape") and hasattr(x, "dtype")
+    if array or hasattr(x, "__jax_array__") or isinstance(x, bool | int | float | complex):
         return
     fields = getattr(x, "_fields", None) or (x if isinstance(x, dict) else ())
     of = f" of {', '.join(map(str, fields))}" if fields else ""
-    fix = "apply it to the nodes, nn.OnNodes(layer)" if isinstance(x, Graph) else "take one of its arrays"
+    fix = "take one of its arrays"
+    if isinstance(x, Graph):
+        fix = "apply it to the nodes, nn.OnNodes(layer)"
+    elif not isinstance(x, tuple | dict):
+        fix = f"give it {name}" if x is None else "make one with jnp.asarray"
     raise TypeError(f"{describe(layer)} got {name} of type {type(x).__name__}{of}: expected an array; {fix}")
 
 
@@ -70,6 +76,7 @@ def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: 
 
 def check_multiple(layer: Any, x: Any, axis: int, divisor: int, because: str) -> None:
     """Raise a ValueError unless `divisor` divides the size of axis `axis` of `x`; 1 asks for the axis alone."""
+    check_array(layer, x)
     given = _size(x, axis)
     if given is None or given % divisor:
         wanted = "" if divisor == 1 else f" to have a size that {divisor} divides"
@@ -79,10 +86,31 @@ def check_multiple(layer: Any, x: Any, axis: int, divisor: int, because: str) ->
         )
 
 
-def check_rank(layer: Any, x: Any, axes: str, least: int, because: str, *, name: str = "x") -> None:
-    """Raise a ValueError unless `x` has at least `least` axes; `axes` shows them, `[..., T, d]`."""
-    if np.ndim(x) < least:
-        raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {axes} because {because}")
+def check_rank(
+    layer: Any, x: Any, axes: str, least: int, because: str, *, most: int | None = None, name: str = "x", fix: str = ""
+) -> None:
+    """Raise a ValueError unless `x` has `least` to `most` axes (None: any number); `axes` shows them, `[..., T, d]`."""
+    check_array(layer, x, name=name)
+    n = np.ndim(x)
+    if n < least or (most is not None and n > most):
+        raise ValueError(
+            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {axes} because {because}, "
+            f"got {n} {'axis' if n == 1 else 'axes'}{fix and f'; {fix}'}"
+        )
+
+
+def check_space(layer: Any, x: Any, field: str, *, fix: str = "") -> int:
+    """The number of spatial axes in front of the channels: one a number of the layer's `field`, else its `dims`.
+
+    Raises:
+      ValueError: x has fewer axes than these and the channels.
+    """
+    sizes = getattr(layer, field)
+    each = isinstance(sizes, tuple)
+    n = len(sizes) if each else layer.dims
+    axes = f"at least {n + 1} axes, [..., *spatial, C],"
+    check_rank(layer, x, axes, n + 1, f"{field}={sizes!r}" if each else f"dims={n}", fix=fix)
+    return n
 
 
 def _size(x: Any, axis: int) -> int | None:
@@ -97,13 +125,19 @@ def _axis(axis: int) -> str:
 def check_float(
     layer: Any, x: Any, like: Any = None, *, name: str = "x", because: str = "it is multiplied by weights"
 ) -> None:
-    """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given."""
+    """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given.
+
+    Complex numbers are let through beside complex weights alone.
+    """
     check_array(layer, x, name=name)
     dtype = jnp.result_type(x)
-    if not jnp.issubdtype(dtype, jnp.inexact):
+    if not jnp.issubdtype(dtype, jnp.floating if like is None else jnp.inexact):
+        fix = f"write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+        if jnp.issubdtype(dtype, jnp.inexact):
+            fix = "give it the real and the imaginary part as channels"
         raise TypeError(
             f"{describe(layer)} got {name} of dtype {dtype} and shape {np.shape(x)}: expected floating point "
-            f"because {because}; write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+            f"because {because}; {fix}"
         )
     if like is not None and jnp.result_type(like) != dtype:
         raise TypeError(
@@ -131,9 +165,11 @@ def _expected(layer: Any) -> tuple[Any, Any] | None:
 
 
 @functools.lru_cache(maxsize=512)
-def _expected_cache(layer: Any) -> Any:
-    """The tree of the layer's cache; its sizes are the caller's."""
-    return jax.eval_shape(lambda: layer.init_cache(1, 1))
+def _expected_cache(layer: Any) -> tuple[Any, frozenset[str]]:
+    """The tree of the layer's cache, and the paths of what has the caller's sizes."""
+    one, two = (jax.eval_shape(lambda n=n: layer.init_cache(n, n)) for n in (1, 2))
+    sizes, others = tree.flatten(one), tree.flatten(two)
+    return one, frozenset(path for path, leaf in sizes.items() if leaf.shape != others[path].shape)
 
 
 def _kind(leaf: Any) -> str:
@@ -145,7 +181,7 @@ def _in_manual_mesh() -> bool:
     return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-def _faults(layer: Any, expected: Any, given: Any, *, shapes: bool = True) -> list[str]:
+def _faults(layer: Any, expected: Any, given: Any, any_shape: frozenset[str] = frozenset()) -> list[str]:
     """What differs between two trees, one line a path, and why it was expected."""
     want, have = tree.flatten(expected), tree.flatten(given)
     lines = []
@@ -155,7 +191,7 @@ def _faults(layer: Any, expected: Any, given: Any, *, shapes: bool = True) -> li
             lines.append(f"  {path}: missing, expected {shape_of(want[path])} {owner}")
         elif path not in want:
             lines.append(f"  {path}: unexpected {shape_of(have[path])} {owner}, which has no such array")
-        elif shapes and np.shape(have[path]) != want[path].shape:
+        elif path not in any_shape and np.shape(have[path]) != want[path].shape:
             permuted = sorted(np.shape(have[path])) == sorted(want[path].shape)
             fix = " (its axes are permuted: transpose it)" if permuted else ""
             lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}")
@@ -208,9 +244,10 @@ def check_state(layer: Any, state: Any) -> None:
             f"{name} remembers something between calls but got state None: "
             f"expected {shape_of(expected[1])}; start from {name}.init_state()"
         )
-    lines = _faults(layer, expected[1], state)
-    if lines and _faults(layer, _expected_cache(layer), state, shapes=False):
-        raise ValueError(f"{name} got a state that {name}.init_state does not make:\n" + "\n".join(lines))
+    if lines := _faults(layer, expected[1], state):
+        cache, any_shape = _expected_cache(layer)
+        if _faults(layer, cache, state, any_shape):
+            raise ValueError(f"{name} got a state that {name}.init_state does not make:\n" + "\n".join(lines))
 
 
 def note_where(error: Exception, path: str, layer: Any, x: Any) -> None:

@@ -97,7 +97,7 @@ class Einsum(Pure[EinsumParams]):
             wanted = ", ".join(f"{axis}={sizes[axis]}" for axis in named if axis in sizes)
             raise ValueError(
                 f"{describe(self)} got x of shape {x.shape}: expected the axes {inside!r} with {wanted} because "
-                f"shape={self.shape}"
+                f"shape={self.shape}, got {', '.join(map(str, given)) or 'too few axes'}"
             )
         y = jnp.einsum(self.equation, x, params["w"])
         if "b" not in params:

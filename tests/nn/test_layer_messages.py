@@ -21,21 +21,29 @@ FILE = Path(__file__).with_name("layer_messages.txt")
 FAMILIES = (basics, convolution, normalization, recurrent, attention, transformer, graphs)
 ROWS = {type(row.layer).__name__: row for family in reversed(FAMILIES) for row in reversed(family.ROWS)}
 KEY = jax.eval_shape(jax.random.key, 0)
-WHERE = r"\nin layer body(/\w+)* = \w+\(.*\), input .+"  # the note: path, layer, and what came in
-# What an input of another size, another rank or another dtype may be: elementwise, along an axis, over pixels.
-ANY_SIZE = {
-    "AdaptiveAvgPool", "AdaptiveMaxPool", "Alibi", "AlphaDropout", "APPNP", "AvgPool", "Celu", "Crelu", "Crop",
-    "Dropout", "DropBlock", "DropPath", "Elu", "Embedding", "FeatureAlphaDropout", "Flatten", "GaussianDropout",
-    "GaussianNoise", "Gelu", "GlobalAvgPool", "GlobalMaxPool", "GraphPool", "HardShrink", "HardSigmoid",
-    "HardSwish", "HardTanh", "Identity", "LeakyRelu", "LocalResponseNorm", "LogSigmoid", "LogSoftmax", "MaxPool",
-    "Mish", "Pad", "Permute", "PixelUnshuffle", "PRelu", "RandomCrop", "RandomFlip", "RelativeBias", "Relu",
-    "Relu6", "Rescale", "Selu", "Sigmoid", "Silu", "Softmax", "Softmin", "Softplus", "SoftShrink", "Softsign",
-    "Sparsemax", "SpatialDropout", "Squareplus", "Swish", "Tanh", "TanhShrink", "Threshold", "UnitNorm", "Upsample",
+# What x may be: elementwise, any array; along an axis or over pixels, of any size; moved about, of any dtype.
+ELEMENTWISE = {
+    "AlphaDropout", "Celu", "Dropout", "Elu", "GaussianDropout", "GaussianNoise", "Gelu", "HardShrink", "HardSigmoid",
+    "HardSwish", "HardTanh", "Identity", "LeakyRelu", "LogSigmoid", "Mish", "PRelu", "Relu", "Relu6", "Rescale", "Selu",
+    "Sigmoid", "Silu", "Softplus", "SoftShrink", "Softsign", "Squareplus", "Swish", "Tanh", "TanhShrink", "Threshold",
+    "Embedding",
+}  # fmt: skip
+ANY_SIZE = ELEMENTWISE | {
+    "AdaptiveAvgPool", "AdaptiveMaxPool", "Alibi", "APPNP", "AvgPool", "Crelu", "Crop", "DropBlock", "DropPath",
+    "FeatureAlphaDropout", "Flatten", "GlobalAvgPool", "GlobalMaxPool", "GraphPool", "LocalResponseNorm", "LogSoftmax",
+    "MaxPool", "Pad", "Permute", "PixelUnshuffle", "RandomCrop", "RandomFlip", "RelativeBias", "Softmax", "Softmin",
+    "Sparsemax", "SpatialDropout", "UnitNorm", "Upsample",
 }  # fmt: skip
 ANY_DTYPE = {
-    "Alibi", "ChannelShuffle", "Crop", "Flatten", "Identity", "Pad", "Permute", "PixelShuffle", "PixelUnshuffle",
-    "RandomCrop", "RandomFlip", "Rescale", "Reshape",
+    "ChannelShuffle", "Crop", "Flatten", "Identity", "Pad", "Permute", "PixelShuffle", "PixelUnshuffle", "RandomCrop",
+    "RandomFlip", "Rescale", "Reshape",
 }  # fmt: skip
+ACCEPTED = {"axes": ELEMENTWISE, "size": ANY_SIZE, "dtype": ANY_DTYPE, "nothing": {"Identity"}}
+# An error of the input says what came in and, in its note, where: path, layer, shape.
+INPUT = re.compile(
+    r"\w+: \w+\(.*\) got (x|nodes|edges|memory|cond) of (?:shape|dtype|type) .*: expected .*\n"
+    r"in layer body(/\w+)* = \w+\(.*\), input .+"
+)
 
 
 @dataclass(frozen=True)
@@ -55,19 +63,11 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-def said(call, *args):
-    """What it raises, with the note that says where; the empty string where it raises nothing."""
-    try:
-        jax.eval_shape(call, *args)
-    except (ValueError, TypeError) as error:
-        notes = [note for note in getattr(error, "__notes__", []) if note.startswith("in layer")]
-        return "\n".join([f"{type(error).__name__}: {error}", *notes])
-    return ""
-
-
 def changed(params, path, leaf):
     """The tree with another leaf at the path, or without it."""
     head, _, rest = path.partition("/")
+    if hasattr(params, "_replace"):
+        return params._replace(**{head: changed(getattr(params, head), rest, leaf) if rest else leaf})
     if isinstance(params, tuple):
         below = changed(params[int(head)], rest, leaf)
         return (*params[: int(head)], below, *params[int(head) + 1 :])
@@ -77,40 +77,83 @@ def changed(params, path, leaf):
     return kept if leaf is None else kept | {head: leaf}
 
 
+class Said:
+    """What the layer of a row says, with the note that says where; the empty string where it raises nothing."""
+
+    def __init__(self, row):
+        self.model, self.x = Holder(row.layer), jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), row.x)
+        self.params, self.state = jax.eval_shape(self.model.init, KEY), jax.eval_shape(self.model.init_state)
+        needed = {k: v for k, v in row.options.get("inputs", {}).items() if k not in ("lengths", "mask")}
+        self.named = {k: jnp.asarray(v) for k, v in needed.items()}
+        self.nodes = not hasattr(self.x, "shape")
+        self.array = self.x.nodes if self.nodes else self.x
+
+    def call(self, params, state, x, mode=nn.EVAL, **named):
+        try:
+            jax.eval_shape(lambda *args: self.model.apply(*args, **(self.named | named)), params, state, x, mode)
+        except (ValueError, TypeError) as error:
+            notes = [note for note in getattr(error, "__notes__", []) if note.startswith("in layer")]
+            return "\n".join([f"{type(error).__name__}: {error}", *notes])
+        return ""
+
+    def given(self, shape, dtype):
+        """What it says to such an array as x, or as the nodes of x, in training, where more is asked."""
+        array = jax.ShapeDtypeStruct(shape, dtype)
+        x = self.x._replace(nodes=array) if self.nodes else array
+        return self.call(self.params, self.state, x, nn.training(KEY))
+
+    def named_size(self, name):
+        """To this keyword argument, one number longer."""
+        *lead, d = self.named[name].shape
+        longer = jnp.zeros((*lead, d + 1), self.named[name].dtype)
+        return self.call(self.params, self.state, self.x, nn.training(KEY), **{name: longer})
+
+    def axes(self):
+        """To the most axes that it refuses, of those at the end of x."""
+        texts = (self.given(self.array.shape[i:], self.array.dtype) for i in range(1, len(self.array.shape) + 1))
+        return next(filter(None, texts), "")
+
+    def leaf(self, path, leaf):
+        """To another parameter at this path, or none."""
+        return self.call(changed(self.params, path, leaf), self.state, self.x)
+
+
 def messages(row):
     """Kind of fault -> what the layer says to it."""
-    x, model = jax.tree.map(jnp.asarray, row.x), Holder(row.layer)
-    params, state, named = jax.eval_shape(model.init, KEY), model.init_state(), row.options.get("inputs", {})
-    array = x if hasattr(x, "shape") else x.nodes
-
-    def call(params, x):
-        return said(lambda params, x: model.apply(params, state, x, nn.EVAL, **named)[0], params, x)
-
-    def like(shape, dtype):
-        given = jax.ShapeDtypeStruct(shape, dtype)
-        return given if hasattr(x, "shape") else x._replace(nodes=given)
-
-    other = jnp.float32 if jnp.issubdtype(array.dtype, jnp.integer) else jnp.int32
+    said = Said(row)
+    shape, dtype = said.array.shape, said.array.dtype
+    other = jnp.float32 if jnp.issubdtype(dtype, jnp.integer) else jnp.int32
     found = {
-        "size": call(params, like((*array.shape[:-1], array.shape[-1] + 1), array.dtype)),
-        "dtype": call(params, like(array.shape, other)),
+        "axes": said.axes(),
+        "size": said.given((*shape[:-1], shape[-1] + 1), dtype),
+        "dtype": said.given(shape, other),
+        "nothing": said.call(said.params, said.state, None),
     }
-    leaves = tree.flatten(params)
-    if leaves:
-        path, leaf = next(iter(leaves.items()))
-        found["missing"] = call(changed(params, path, None), x)
-        found["integers"] = call(changed(params, path, jax.ShapeDtypeStruct(leaf.shape, jnp.int32)), x)
-    turned = [(path, leaf) for path, leaf in leaves.items() if leaf.shape != leaf.shape[::-1]]
-    if turned:
-        path, leaf = turned[0]
-        found["transposed"] = call(changed(params, path, jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype)), x)
+    found |= {f"size of {name}": said.named_size(name) for name in said.named}
+    for path, leaf in tree.flatten(said.state).items():
+        longer = changed(said.state, path, jax.ShapeDtypeStruct((*leaf.shape, 2), leaf.dtype))
+        found[f"state {path}"] = said.call(said.params, longer, said.x)
+    for path, leaf in tree.flatten(said.params).items():
+        faults = {
+            f"missing {path}": None,
+            f"of integers {path}": jax.ShapeDtypeStruct(leaf.shape, jnp.int32),
+            f"longer {path}": jax.ShapeDtypeStruct((*leaf.shape, 2), leaf.dtype),
+        }
+        if leaf.shape != leaf.shape[::-1]:
+            faults[f"transposed {path}"] = jax.ShapeDtypeStruct(leaf.shape[::-1], leaf.dtype)
+        found |= {fault: said.leaf(path, given) for fault, given in faults.items()}
     return found
 
 
 def section(name, found):
-    lines = [f"[{name}]"]
-    for kind, text in found.items():
-        lines += [f"{kind}:", *(f"    {line}" for line in (text or "accepted").split("\n"))]
+    """What the file holds: the rules of the test say the rest word for word."""
+    lines, seen = [f"[{name}]"], {"nothing", "of integers", "longer", "state"}
+    for fault, text in found.items():
+        kind, _, path = fault.rpartition(" ")
+        kind = kind if path.startswith("body/") else fault
+        if kind not in seen:
+            lines += [f"{fault}:", *(f"    {line}" for line in (text or "accepted").split("\n"))]
+        seen.add(kind)
     return "\n".join(lines)
 
 
@@ -121,16 +164,26 @@ def written():
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_messages(name, request):
     found = messages(ROWS[name])
-    for kind, text in found.items():
-        if (kind == "size" and name in ANY_SIZE) or (kind == "dtype" and name in ANY_DTYPE):
-            assert not text, f"{kind}: {text}"
-            continue
-        assert re.search(r"expected .* because ", text), f"{kind}: {text or 'accepted'}"
-        if kind in ("size", "dtype"):
-            assert re.search(r" got \w+ of (shape|dtype) ", text), text
-            assert re.search(WHERE, text), text
+    for fault, text in found.items():
+        kind, _, path = fault.rpartition(" ")
+        if name in ACCEPTED.get(fault, ()):
+            assert not text, f"{fault}: {text}"
+        elif fault in ("axes", "size", "dtype") or kind == "size of":
+            assert INPUT.fullmatch(text), f"{fault}: {text or 'accepted'}"
+            assert re.search(r": expected .* because ", text), text
+            assert fault == "dtype" or re.search(r", got .*\n", text), text
+        elif fault == "nothing":
+            assert INPUT.fullmatch(text), f"{fault}: {text or 'accepted'}"
+            assert " of type NoneType: expected a" in text
         else:
-            assert re.search(r"\n  body/[\w/]+: ", text), text
+            head, line, note = text.split("\n")
+            of = "a state that Holder.init_state" if kind == "state" else "parameters that Holder.init"
+            assert head == f"ValueError: Holder got {of} does not make:", text
+            want = (
+                r"missing, expected .+ because body.* is .+" if kind == "missing" else r"expected .+ because .*, got .+"
+            )
+            assert re.fullmatch(rf"  {path}: {want}", line), text
+            assert note.startswith("in layer Holder = Holder(), input "), text
     text = section(name, found)
     if request.config.getoption("--write-golden"):
         kept = {head: head + "\n" + body.strip() for head, body in (written() if FILE.exists() else {}).items()}

@@ -134,7 +134,7 @@ def checked_lengths(layer: Any, lengths: Any, lead: tuple[int, ...]) -> Array:
     if lengths.shape != lead or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"{describe(layer)} got lengths of shape {lengths.shape} and dtype {lengths.dtype}: expected integers of "
-            f"shape {lead}, one for each sequence"
+            f"shape {lead} because each sequence has a length"
         )
     return lengths
 

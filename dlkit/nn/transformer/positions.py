@@ -81,8 +81,9 @@ class Alibi(Pure[Any]):
     heads: int
 
     def __call__(self, params: Any, x: Array, *, keys: Array | None = None) -> Float[Array, "B H T S"]:
-        check_rank(self, x, "[T] or [B, T]", 1, "they are places of tokens")
-        return functional.alibi_bias(self.heads, x, x if keys is None else keys)
+        keys = x if keys is None else keys
+        _check_places(self, x, keys)
+        return functional.alibi_bias(self.heads, x, keys)
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,7 @@ class RelativeBias(Pure[EmbeddingParams]):
 
     def __call__(self, params: EmbeddingParams, x: Array, *, keys: Array | None = None) -> Float[Array, "B H T S"]:
         keys = x if keys is None else keys
-        for name, places in (("x", x), ("keys", keys)):
-            if not jnp.issubdtype(places.dtype, jnp.integer):
-                raise TypeError(
-                    f"{describe(self)} got {name} of dtype {places.dtype}: expected integers because they are places "
-                    "of tokens, [T] or [B, T]"
-                )
-            check_rank(self, places, "[T] or [B, T]", 1, "they are places of tokens", name=name)
+        _check_places(self, x, keys)
         distance = keys[..., None, :] - x[..., :, None]
         distance = distance[None] if distance.ndim == 2 else distance
         bucket = functional.relative_buckets(
@@ -217,6 +212,17 @@ class LearnedPositions(_Added):
         else:
             rows = functional.embedding(params["table"], at)
         return x + rows.reshape((1,) * (x.ndim - rows.ndim) + rows.shape)
+
+
+def _check_places(layer: Any, x: Array, keys: Array) -> None:
+    """Raise unless both are integers `[T]` or `[B, T]`."""
+    for name, places in (("x", x), ("keys", keys)):
+        if not jnp.issubdtype(jnp.result_type(places), jnp.integer):
+            raise TypeError(
+                f"{describe(layer)} got {name} of dtype {jnp.result_type(places)}: expected integers because they are "
+                f"places of tokens, [T] or [B, T]"
+            )
+        check_rank(layer, places, "[T] or [B, T]", 1, "they are places of tokens", name=name)
 
 
 def _positions(layer: Any, x: Array, positions: Array | None) -> Array:
