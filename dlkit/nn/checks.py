@@ -15,7 +15,9 @@ __all__ = [
     "check_array",
     "check_axis",
     "check_float",
+    "check_multiple",
     "check_params",
+    "check_rank",
     "check_rate",
     "check_state",
     "describe",
@@ -58,14 +60,38 @@ def check_array(layer: Any, x: Any, *, name: str = "x") -> None:
 def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: str = "x") -> None:
     """Raise a ValueError unless axis `axis` of `x` has `size` elements; `because` names the field, `d_in=4`."""
     check_array(layer, x, name=name)
-    if np.ndim(x) < (axis + 1 if axis >= 0 else -axis):
-        raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: it has no axis {axis}")
-    if np.shape(x)[axis] != size:
-        which = "the last axis" if axis == -1 else f"axis {axis}"
+    given = _size(x, axis)
+    if given != size:
         raise ValueError(
-            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {which} to have size {size} "
-            f"because {because}, got {np.shape(x)[axis]}"
+            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {_axis(axis)} to have size {size} "
+            f"because {because}, got {'no such axis' if given is None else given}"
         )
+
+
+def check_multiple(layer: Any, x: Any, axis: int, divisor: int, because: str) -> None:
+    """Raise a ValueError unless `divisor` divides the size of axis `axis` of `x`; 1 asks for the axis alone."""
+    given = _size(x, axis)
+    if given is None or given % divisor:
+        wanted = "" if divisor == 1 else f" to have a size that {divisor} divides"
+        raise ValueError(
+            f"{describe(layer)} got x of shape {np.shape(x)}: expected {_axis(axis)}{wanted} because {because}, "
+            f"got {'no such axis' if given is None else given}"
+        )
+
+
+def check_rank(layer: Any, x: Any, axes: str, least: int, because: str, *, name: str = "x") -> None:
+    """Raise a ValueError unless `x` has at least `least` axes; `axes` shows them, `[..., T, d]`."""
+    if np.ndim(x) < least:
+        raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {axes} because {because}")
+
+
+def _size(x: Any, axis: int) -> int | None:
+    shape = np.shape(x)
+    return shape[axis] if -len(shape) <= axis < len(shape) else None
+
+
+def _axis(axis: int) -> str:
+    return "the last axis" if axis == -1 else f"axis {axis}"
 
 
 def check_float(
@@ -158,15 +184,14 @@ def check_params(layer: Any, params: Any) -> None:
         raise ValueError(f"{name} got parameters that {name}.init does not make:\n" + "\n".join(lines))
 
 
-def _owner(layer: Any, path: str) -> str:
-    """The innermost layer that a parameter path leads to."""
-    children = layer.children()
-    for name, child in children.items():
+def _owner(layer: Any, path: str, at: str = "") -> str:
+    """The innermost layer that a parameter path leads to, and where it stands: `body/k is Linear(d_in=4, d_out=3)`."""
+    for name, child in layer.children().items():
         if name == "":
-            return _owner(child, path)
+            return _owner(child, path, at)
         if path == name or path.startswith(f"{name}/"):
-            return f"{name} is {_owner(child, path[len(name) + 1 :])}".replace(" is it is ", " is ")
-    return f"it is {describe(layer)}"
+            return _owner(child, path[len(name) + 1 :], f"{at}/{name}" if at else name)
+    return f"{at or 'it'} is {describe(layer)}"
 
 
 def check_state(layer: Any, state: Any) -> None:

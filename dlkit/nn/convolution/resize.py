@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 from dlkit import functional
 from dlkit.functional.convolution.resize import METHODS
-from dlkit.nn.checks import check_float, describe
+from dlkit.nn.checks import check_float, check_multiple, describe
 from dlkit.nn.layer import Pure
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "Upsample"]
@@ -145,6 +145,8 @@ class PixelShuffle(Pure[Any]):
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*out"]:
+        channels = self.factor**self.dims
+        check_multiple(self, x, -1, channels, f"factor={self.factor} moves {channels} channels to one")
         return functional.pixel_shuffle(x, self.factor, dims=self.dims)
 
 
@@ -182,6 +184,7 @@ class ChannelShuffle(Pure[Any]):
     groups: int
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*shape"]:
+        check_multiple(self, x, -1, self.groups, f"groups={self.groups}")
         return functional.channel_shuffle(x, self.groups)
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from dlkit.functional import Graph
 from dlkit.functional.graphs.propagate import Aggregate
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.combinators import _Combinator
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
@@ -52,8 +52,8 @@ def real_graph(layer: Layer, x: Any, d_in: int | None = None, like: Any = None, 
     _check_graph(layer, x)
     if jnp.ndim(x.nodes) != 2:
         raise ValueError(
-            f"{describe(layer)} got nodes of shape {jnp.shape(x.nodes)}: expected [N, d]; for several graphs, use "
-            f"batch_graphs"
+            f"{describe(layer)} got nodes of shape {jnp.shape(x.nodes)}: expected [N, d] because a node is a row; "
+            f"for several graphs, use batch_graphs"
         )
     if d_in is not None:
         check_axis(layer, x.nodes, -1, d_in, f"d_in={d_in}", name="nodes")
@@ -118,5 +118,6 @@ class OnNodes(_Combinator):
 
     def apply(self, params: Any, state: Any, x: Graph, mode: Mode) -> tuple[Graph, Any]:
         _check_graph(self, x)
+        check_rank(self, x.nodes, "[N, ...]", 1, "a node is a row", name="nodes")
         nodes, after = self.layer.apply(params, state, masked(x.nodes, x.node_mask), mode)
         return with_nodes(x, nodes), after
