@@ -32,13 +32,14 @@ def zeros(*shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype)
 
 
-# --- the shape of the input --------------------------------------------------------------------------------------------
+# --- the shape of the input ------------------------------------------------------------------------------------------
 
 
 def test_no_axis_at_all():
     text, _ = message(ValueError, nn.Linear(4, 3), nn.Linear(4, 3).init(KEY), zeros())
     assert text == (
-        "Linear(d_in=4, d_out=3) got x of shape (): expected the last axis to have size 4 because d_in=4, got no such axis"
+        "Linear(d_in=4, d_out=3) got x of shape (): expected the last axis to have size 4 because d_in=4, "
+        "got no such axis"
     )
 
 
