@@ -364,7 +364,7 @@ def test_a_failing_save_stops_or_warns(tmp_path):
     saver = train.Checkpointer(on_error="warn")
     with pytest.warns(train.CheckpointWarning, match="saving step 1 .* training goes on"):
         result = train.fit(task, optimizer, ds, epochs=1, run_dir=tmp_path, callbacks=[saver])
-    assert result.stopped_because == "1 epochs"
+    assert result.stopped_because == "1 epoch"
 
 
 MESH = """
