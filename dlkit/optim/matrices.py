@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlkit.functional import decompositions
 from dlkit.optim.leaves import real_dtype, widest
 
 __all__ = ["GaLoreDimensionNumbers", "MuonDimensionNumbers"]
@@ -143,7 +144,7 @@ def polar(x: Array) -> Array:
     """
     own = x.dtype
     wide = widest(own, jnp.dtype(jnp.float32))
-    u, s, vh = jnp.linalg.svd(x.astype(wide), full_matrices=False)
+    u, s, vh = decompositions.svd(x.astype(wide))
     least = jnp.finfo(wide).eps * max(x.shape[-2:]) * jnp.max(s, axis=-1, keepdims=True, initial=0.0)
     keep = (s > jnp.broadcast_to(least, s.shape)).astype(wide)
     return ((u * jnp.broadcast_to(jnp.expand_dims(keep, -2), u.shape)) @ vh).astype(own)
@@ -170,7 +171,7 @@ def newton_schulz(x: Array, steps: tuple[Any, ...], preconditioning: str, eps: A
         x = x / _along(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) + eps, x)
     elif preconditioning == "spectral":
         wide = widest(x.dtype, jnp.dtype(jnp.float32))
-        largest = jnp.linalg.norm(x.astype(wide), ord=2, axis=(-2, -1), keepdims=True)
+        largest = decompositions.spectral_norm(x.astype(wide))[..., None, None]
         x = x / _along(largest.astype(real_dtype(x.dtype)) + eps, x)
     for i, (a, b, c) in enumerate(steps):
         gram = x @ _transpose(x).conj()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit import tree
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, safe_increment, schedule_value, settle
 from dlkit.optim.leaves import widest
@@ -242,7 +243,7 @@ def damped_inverses(factors: KroneckerFactors, damping: Array) -> KroneckerFacto
 
 def _inverse(matrix: Array, damping: Array) -> Array:
     # By eigenvalues rather than Cholesky: what rounding made negative counts as 0, so there is always an inverse.
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = decompositions.eigh(matrix)
     scaled = vectors / (jnp.maximum(values, 0) + damping[..., None])[..., None, :]
     return jnp.matmul(scaled, jnp.swapaxes(vectors, -1, -2), precision=HIGHEST)
 
