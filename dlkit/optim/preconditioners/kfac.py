@@ -12,7 +12,7 @@ from dlkit import tree
 from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, safe_increment, schedule_value, settle
-from dlkit.optim.leaves import widest
+from dlkit.optim.leaves import check_real, widest
 from dlkit.optim.preconditioners.axes import HIGHEST, wide_dtype
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.scaling import scale_by_learning_rate
@@ -114,6 +114,7 @@ class ScaleByKfac(Transform[ScaleByKfacState]):
             object.__setattr__(self, "layers", tuple(self.layers))
 
     def init(self, params: Any) -> ScaleByKfacState:
+        check_real("scale_by_kfac", params)
         leaves = tree.flatten(params)
         factors, inverses = {}, {}
         for layer in self._layers(leaves):

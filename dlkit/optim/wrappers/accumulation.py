@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dlkit.optim.hyper import as_count, safe_increment
-from dlkit.optim.leaves import check_like, leafwise, widest, zeros_like
+from dlkit.optim.leaves import by_real, check_like, leafwise, widest, zeros_like
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.branches import update_or_skip
 from dlkit.optim.wrappers.shown import Shown, check_callable
@@ -157,7 +157,8 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
         def add(g: Array, total: Array) -> Array:
             g = jnp.asarray(g, total.dtype)
             if weight is not None:  # what weighs nothing may have no gradient either: 0 / 0
-                g = jnp.where(own == 0, jnp.zeros_like(g), own.astype(g.real.dtype) * g)
+                with by_real(g):
+                    g = jnp.where(own == 0, jnp.zeros_like(g), own.astype(g.real.dtype) * g)
             return jnp.where(skip, total, total + g)
 
         sums = jax.tree.map(add, grads, state.acc_grads)
@@ -166,7 +167,8 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
         last = jnp.logical_and(~skip, state.mini_step >= jnp.asarray(k, jnp.int32) - 1)
 
         def mean(total: Array, g: Any) -> Array:
-            scaled = total / whole.astype(total.real.dtype) if self.use_grad_mean else total
+            with by_real(total):
+                scaled = total / whole.astype(total.real.dtype) if self.use_grad_mean else total
             return scaled.astype(jnp.result_type(g))  # rounded once, to what a large batch would have given
 
         updates, inner = update_or_skip(
