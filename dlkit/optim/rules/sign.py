@@ -162,7 +162,7 @@ class ScaleByLion(Transform[ScaleByLionState]):
         def step(g: Array, mu: Array) -> tuple[Array, Array]:
             new = self.b2 * mu + (1 - self.b2) * g
             # The same c, of the new average: nothing reads the old one any more, and XLA writes over it. Else, with
-            # state and parameters donated, it copies every leaf first: 2.5 times the time. In 16 bits the rounding of
+            # state and parameters donated, it copies every leaf first: three times the time. In 16 bits the rounding of
             # the new average would show.
             if isinstance(self.b1, float) and isinstance(self.b2, float) and self.b1 <= self.b2 and wide(g.dtype):
                 share = self.b1 / self.b2 if self.b2 else 0.0
