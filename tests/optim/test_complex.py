@@ -43,6 +43,7 @@ ALIKE = alike()
 FIRST = ("adan", "lion", "muon", "yogi")
 
 
+@pytest.mark.filterwarnings("ignore:Casting from complex to real:DeprecationWarning")  # optax's inject_hyperparams does
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FIRST else pytest.mark.thorough) for n in ALIKE])
 def test_complex_steps_equal_optax(name, x64):
     """Three steps on sum |z - c|^2 + |z - c|^4 / 10, to 1e-12."""
