@@ -40,5 +40,24 @@ def test_notebook_is_committed_with_its_outputs(path):
     assert path.stat().st_size < 400 * 1024, "fewer or smaller figures, or PNGs with a palette"
 
 
+def test_the_install_cells_are_one(tmp_path, monkeypatch):
+    """And what they do before installing: find the clone around or beside the notebook, else say what to do."""
+    cells = {nbformat.read(path, as_version=4).cells[1].source for path in NOTEBOOKS}
+    assert len(cells) == 1
+    source = cells.pop().rsplit("\n", 1)[0]
+    (tmp_path / "content" / "any_name" / "dlkit").mkdir(parents=True)
+    (tmp_path / "content" / "any_name" / "notebooks").mkdir()
+    monkeypatch.setattr("sys.path", [])
+    monkeypatch.chdir(tmp_path / "content")
+    with pytest.raises(AssertionError, match="git clone"):
+        exec(source, {})  # noqa: S102
+    (tmp_path / "content" / "any_name" / "dlkit" / "version.py").touch()
+    for place in ("content", "content/any_name/notebooks"):
+        monkeypatch.chdir(tmp_path / place)
+        names: dict[str, object] = {}
+        exec(source, names)  # noqa: S102
+        assert names["clone"] == str(tmp_path / "content" / "any_name")
+
+
 def test_there_are_notebooks():
     assert [path.stem[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "14"]

@@ -1,6 +1,7 @@
 """Convolutions beside torch, in values and in the gradients of x, w and b."""
 
 import functools
+import itertools
 import math
 
 import flax.linen
@@ -185,6 +186,21 @@ def test_conv_transpose_is_the_adjoint_of_conv(padding):
     extra = x.shape[1] - F.conv_transpose(cotangent, w, **how).shape[1]
     got = F.conv_transpose(cotangent, w, **how, output_padding=(extra, 0))
     close(got, back, 1e-5)
+
+
+def test_a_kernel_larger_than_the_input_of_a_strided_transposed_convolution():
+    """As XLA's own operation, this shape ends the process (jaxlib 0.10.2: a failed check of its simplifier)."""
+    x, w = draw(2, 4, 3, 4, seed=1), draw(7, 2, 8, 4, seed=2)
+    fn = functools.partial(F.conv_transpose, stride=(1, 2), padding=1)
+    full = np.zeros((2, 10, 6, 8), np.float32)
+    for (i, j), (a, b) in itertools.product(np.ndindex(4, 3), np.ndindex(7, 2)):
+        full[:, i + a, 2 * j + b] += np.asarray(x[:, i, j] @ w[a, b].T)
+    want = full[:, 1:-1, 1:-1]
+    close(fn(x, w), want, 1e-5)
+    close(jax.vmap(fn, in_axes=(0, None))(x, w), want, 1e-5)
+    y, pull = jax.vjp(fn, x, w)
+    close(jnp.vdot(pull(y)[0], x), jnp.vdot(y, y), 1e-4)  # linear in each: <J'y, x> = <y, y>; sums of 10^3 squares
+    close(jnp.vdot(pull(y)[1], w), jnp.vdot(y, y), 1e-4)
 
 
 def test_leading_axes_are_free():

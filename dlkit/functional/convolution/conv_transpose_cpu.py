@@ -59,6 +59,13 @@ def _plain(
     x: Array, w: Array, strides: Sequence[int], ends: Ends, dilations: Sequence[int], *, groups: int = 1, io: str = "IO"
 ) -> Array:
     axes = _AXES[len(strides)]
+    if max(strides) > 1 and math.prod(w.shape[:-2]) > math.prod(x.shape[1:-1]):
+        # Where the kernel is larger than the input, XLA swaps the two, and for some strides a check of its own then
+        # ends the process (jaxlib 0.10). The zeros between the elements are written out here, behind a barrier, because
+        # XLA would fold them into the convolution again; the input is small.
+        config = ((0, 0, 0), *((0, 0, stride - 1) for stride in strides), (0, 0, 0))
+        x = lax.optimization_barrier(lax.pad(x, jnp.zeros((), x.dtype), config))
+        strides = (1,) * len(strides)
     return lax.conv_general_dilated(
         x,
         w,
