@@ -19,7 +19,7 @@ __all__: list[str] = []
 class _Recorder(Mode):
     """A mode that notes the bits of every key drawn from it."""
 
-    drawn: list[tuple[str, bytes]]  # set by `_recording`; shared by all that descend from one recorder
+    drawn: list[tuple[str, bytes]]  # set by `recording`; shared by all that descend from one recorder
 
     def rng(self, name: str) -> Any:
         key = Mode.rng(self, name)
@@ -28,17 +28,17 @@ class _Recorder(Mode):
         return key
 
     def at(self, name: str | int) -> Mode:
-        return _recording(Mode.at(Mode(self.key, self.train), name).key, self.drawn)
+        return recording(Mode.at(Mode(self.key, self.train), name).key, self.drawn)
 
     def split(self, n: int) -> Mode:
-        return _recording(Mode.split(Mode(self.key, self.train), n).key, self.drawn)
+        return recording(Mode.split(Mode(self.key, self.train), n).key, self.drawn)
 
     def tree_flatten(self) -> tuple[Any, Any]:
         return (self.key,), _Same(self.drawn)
 
     @classmethod
     def tree_unflatten(cls, aux: Any, leaves: Any) -> Any:
-        return _recording(leaves[0], aux.held)
+        return recording(leaves[0], aux.held)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,8 @@ class _Same:
         return id(self.held)
 
 
-def _recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
+def recording(key: Any, drawn: list[tuple[str, bytes]]) -> _Recorder:
+    """The training mode of `key` that appends name and bits of each key drawn from it, when that is computed."""
     mode = _Recorder(key, True)
     object.__setattr__(mode, "drawn", drawn)
     return mode
@@ -64,7 +65,7 @@ def _draws(case: Case) -> list[tuple[str, bytes]]:
     """What training draws; nothing where it computes what evaluation does."""
     drawn: list[tuple[str, bytes]] = []
     if len(case.ways) > 1:
-        case.run(case.params, case.state, case.x, _recording(jax.random.key(2), drawn))
+        case.run(case.params, case.state, case.x, recording(jax.random.key(2), drawn))
         jax.effects_barrier()
     return drawn
 
