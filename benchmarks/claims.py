@@ -146,8 +146,8 @@ def population(name: str, entry: Entry, which: str, seeds: int) -> tuple[dict[st
     run = runner(name, entry, model, steps, flat=which == "mlp")
     pairs = [(seed, rate) for rate in entry.rates for seed in range(seeds)]
     which_seed, rates = jnp.array([p[0] for p in pairs]), jnp.array([p[1] for p in pairs], jnp.float32)
-    # Small products are faster together; convolutions with weights of their own are faster one after the other. So are
-    # decompositions: a batch of them, by several threads within a scan, has stopped XLA on two cores for ever.
+    # Small products are faster together; convolutions with weights of their own are faster one after the other.
+    # Decompositions are a loop on CPU either way.
     together = which == "mlp" and name not in DECOMPOSE
     several = jax.vmap(run) if together else lambda s, r: jax.lax.map(lambda one: run(*one), (s, r))
     compiled = jax.jit(several).lower(which_seed, rates).compile()

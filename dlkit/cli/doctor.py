@@ -21,6 +21,11 @@ EXTRAS = {
     "tensorboardX": "tensorboardX",
     "matplotlib": "matplotlib",
 }
+# What only some commands and pages need: the package, its module, what for, and the extra that brings it.
+OPTIONAL = (
+    ("tokenizers", "tokenizers", "the tokenizer.json of language models", "text"),
+    ("sympy", "sympy", "formulas of derivatives", "labs"),
+)
 
 # What accelerators say when they cannot be had, and the one thing to try.
 KNOWN = (
@@ -97,8 +102,10 @@ def examine() -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     if memory := _memory():
         facts.append(("memory", f"{memory[0] / 2**30:.1f} GiB, {memory[1] / 2**30:.1f} GiB free"))
     missing = [name for name, module in EXTRAS.items() if importlib.util.find_spec(module) is None]
-    shown = ", ".join(f"{name} {_version(name)}" for name in EXTRAS if name not in missing)
-    facts.append(("extras", shown or "none"))
+    absent = [one for one in OPTIONAL if importlib.util.find_spec(one[1]) is None]
+    there = [n for n in (*EXTRAS, *(one[0] for one in OPTIONAL)) if n not in (*missing, *(one[0] for one in absent))]
+    facts.append(("extras", ", ".join(f"{name} {_version(name)}" for name in there) or "none"))
+    facts += [("without", f'{name}, for {use}: pip install -e ".[{extra}]"') for name, _, use, extra in absent]
     if missing:
         problems.append((f"missing packages: {', '.join(missing)}", 'pip install -e ".[train]"'))
     facts.append(("data", _data()))

@@ -15,7 +15,9 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
     import jax
 
     from dlkit import inspect, models, nn, train
+    from dlkit.train.policy import plain
 
+    model, params = plain(model, params)
     x = np.asarray(test["x"])
     pictures = x[:SHOWN].astype(np.float32) / (255 if x.dtype == np.uint8 else 1)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from dlkit.cli.report import say, table
+from dlkit.wording import counted
 
 __all__ = ["Eval"]
 
@@ -43,5 +44,5 @@ class Eval:
             plain = {k: v if isinstance(v, int | float) else v.tolist() for k, v in values.items()}
             say(json.dumps({"run": str(folder), "split": self.split, "examples": len(chosen), **plain}, indent=1))
         else:
-            say(f"{source}\n{self.split} set, {len(chosen):,} examples\n{table(values)}")
+            say(f"{source}\n{self.split} set, {counted(len(chosen), 'example')}\n{table(values)}")
         return 0

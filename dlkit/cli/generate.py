@@ -25,25 +25,25 @@ class Generate:
 
     model: Annotated[Positional[str], arg(metavar="RUN_OR_DIRECTORY")]
     """The directory of a run, or one with config.json and safetensors."""
-    prompt: str = ""
+    prompt: Annotated[str, arg(metavar="TEXT", help_behavior_hint="(required)")] = ""
     """The text to continue; - reads it from the standard input."""
-    tokens: int = 100
+    tokens: Annotated[int, arg(metavar="N")] = 100
     """How many tokens to add at most."""
-    temperature: float = 1.0
+    temperature: Annotated[float, arg(metavar="T")] = 1.0
     """Divides the logits; 0 takes the most likely token each time."""
-    top_k: int | None = None
+    top_k: Annotated[int | None, arg(metavar="K", help_behavior_hint="(default: all of them)")] = None
     """Draw from the k most likely tokens."""
-    top_p: float | None = None
+    top_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: all of them)")] = None
     """Draw from the fewest tokens whose probabilities sum to p."""
-    min_p: float | None = None
+    min_p: Annotated[float | None, arg(metavar="P", help_behavior_hint="(default: any)")] = None
     """Draw from tokens with at least this share of the highest probability."""
     greedy: bool = False
     """The same as --temperature 0."""
-    beams: int | None = None
+    beams: Annotated[int | None, arg(metavar="N", help_behavior_hint="(default: draw)")] = None
     """Search for the most likely text along this many paths instead of drawing."""
-    seed: int = 0
+    seed: Annotated[int, arg(metavar="N")] = 0
     """Of the draws: the same seed, the same text."""
-    samples: int = 1
+    samples: Annotated[int, arg(metavar="N")] = 1
     """How many texts, one after another, from one prompt."""
     json: bool = False
     """Print JSON when done, instead of text as it is made."""

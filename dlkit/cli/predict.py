@@ -8,6 +8,7 @@ import numpy as np
 from tyro.conf import Positional, arg
 
 from dlkit.cli.report import say
+from dlkit.wording import percent
 
 __all__ = ["Predict", "probabilities"]
 
@@ -89,7 +90,7 @@ def _text(path: str, entry: dict[str, Any], word: str) -> str:
     rows = []
     for name, value in ranked:
         if word == "probabilities":
-            rows.append(f"  {name:>3}  {100 * value:6.2f} %  {'#' * round(30 * value)}")
+            rows.append(f"  {name:>3}  {percent(value):>8}  {'#' * round(30 * value)}")
         else:
             rows.append(f"  {name:>3}  {value:8.3f}")
     return "\n".join([f"{path}: {entry['class']}", *(row.rstrip() for row in rows)])

@@ -2,11 +2,12 @@
 
 import os
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["after", "header", "instead", "number", "say", "table"]
+__all__ = ["after", "header", "instead", "say", "table"]
 
 
 def say(text: str = "") -> None:
@@ -14,16 +15,10 @@ def say(text: str = "") -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def number(name: str, value: Any) -> str:
-    """A metric for people: shares as percentages."""
-    if not isinstance(value, int | float):
-        return str(value)
-    share = any(word in name for word in ("accuracy", "top_k", "precision", "recall", "f1"))
-    return f"{100 * value:.2f} %" if share else f"{value:.4g}"
-
-
 def table(values: Mapping[str, Any]) -> str:
     """Names and values, aligned."""
+    from dlkit.wording import number
+
     width = max((len(name) for name in values), default=0)
     return "\n".join(f"  {name:<{width}}  {number(name, value)}" for name, value in values.items())
 
@@ -34,7 +29,9 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
 
     from dlkit import inspect
     from dlkit.config import build
+    from dlkit.config.resolved import brief
     from dlkit.version import __version__
+    from dlkit.wording import counted
 
     config = parts.config
     devices = jax.devices()
@@ -54,11 +51,12 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
         "",
         f"config   {source}",
         *(f"         {line}" for line in overridden),
-        f"run      {folder} (config.toml there: every value, defaults included)",
+        *(line for section in brief(config) for line in _wrapped(section)),
+        f"run      {folder}",
         f"data     {config.data.name}: {', '.join(sizes)}; x {field.dtype}{list(field.shape[1:])}",
         *([f"note: {asked} is not here, so this runs on {parts.training.name} instead (data.fallback)"] * bool(asked)),
-        f"batches  {n:,} / {size} = {steps} updates an epoch{_ragged(n, size)}, "
-        f"x {config.train.epochs} epochs = {steps * config.train.epochs:,} updates",
+        f"batches  {n:,} / {size} = {counted(steps, 'update')} an epoch{_ragged(n, size)}, "
+        f"x {counted(config.train.epochs, 'epoch')} = {counted(steps * config.train.epochs, 'update')}",
         f"model    {summary.parameters:,} parameters, {_flops(summary.flops)}",
         *_options(parts),
         "",
@@ -71,6 +69,10 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else [0, 0, 0]
     lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(section: str) -> list[str]:
+    return textwrap.wrap(section, 116, initial_indent=" " * 9, subsequent_indent=" " * 13, break_on_hyphens=False)
 
 
 INSTEAD = {("mnist", "digits"): "MNIST", ("cifar10", "digits"): "CIFAR-10", ("cora", "karate"): "Cora"}

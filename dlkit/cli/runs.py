@@ -1,5 +1,6 @@
 """Where a run lies, and what is in it."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,26 @@ def locate(run: str) -> tuple[Path, Config]:
       ConfigError: there is no run.
     """
     place = Path(run)
+    if not place.exists() and place.suffix != ".toml":
+        raise ConfigError(f"there is no run {run!r}: {_runs_nearby(place)}")
     folder = place if place.is_dir() else run_folder(load(place), run)
     if not (folder / RESOLVED).is_file():
         hint = f"train it with `dlkit train {run}`" if place.is_file() else "expected the directory of a run, runs/NAME"
         raise ConfigError(f"there is no run in {str(folder)!r}: {hint}")
     return folder, load(folder / RESOLVED)
+
+
+def _runs_nearby(place: Path) -> str:
+    """What runs there are in the folder where this one was looked for."""
+    try:
+        found = sorted(other.name for other in place.parent.iterdir() if is_run(other))
+    except OSError:
+        found = []
+    if not found:
+        return "expected the directory of a run, runs/NAME, that `dlkit train CONFIG` has made, or that config"
+    shown = ", ".join(str(place.parent / name) for name in found[:8]) + (", ..." if len(found) > 8 else "")
+    near = difflib.get_close_matches(place.name, found, n=1)
+    return f"did you mean {str(place.parent / near[0])!r}?" if near else f"here are {shown}"
 
 
 def restored(folder: Path, model: Any) -> tuple[Any, Any, str]:

@@ -14,7 +14,7 @@ class Summary:
 
     config: Annotated[Positional[str], arg(metavar="CONFIG")]
     """A TOML file, or the directory of a run."""
-    overrides: Annotated[Positional[tuple[str, ...]], arg(metavar="[KEY=VALUE ...]")] = ()
+    overrides: Annotated[Positional[tuple[str, ...]], arg(metavar="[KEY=VALUE ...]", help_behavior_hint="")] = ()
     """Values to change, such as model.dropout=0.1."""
     batch: Annotated[int, arg(metavar="N")] = 1
     """Examples in the forward pass whose FLOPs are counted."""

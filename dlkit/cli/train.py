@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from tyro.conf import Positional, arg
 
 from dlkit.cli.report import after, header, instead, say, table
+from dlkit.wording import counted
 
 __all__ = ["Train"]
 
@@ -26,20 +27,25 @@ class Train:
 
     config: Annotated[Positional[str], arg(metavar="CONFIG")]
     """A TOML file such as configs/digits_cnn.toml, or the directory of a run."""
-    overrides: Annotated[Positional[tuple[str, ...]], arg(metavar="[KEY=VALUE ...]")] = ()
+    overrides: Annotated[Positional[tuple[str, ...]], arg(metavar="[KEY=VALUE ...]", help_behavior_hint="")] = ()
     """Values to change, such as train.epochs=60 optimizer.learning_rate=1e-3."""
-    run_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    run_dir: Annotated[str | None, arg(metavar="DIR", help_behavior_hint="")] = None
     """Where to save the run, instead of run.directory/run.name of the config."""
     restart: bool = False
     """Remove what the run has saved so far, and begin again."""
+    show_config: bool = False
+    """Print the resolved config, every default included, as TOML, and train nothing."""
 
     def run(self) -> int:
         from dlkit.cli import resume
         from dlkit.cli.runs import RESOLVED, is_run, read_config, run_folder
         from dlkit.cli.setup import prepare
-        from dlkit.config import load, save
+        from dlkit.config import dump, load, save
 
         config = read_config(self.config, self.overrides)
+        if self.show_config:
+            say(dump(config).rstrip())
+            return 0
         folder = run_folder(config, self.config, self.run_dir, self.overrides)
         if self.restart:
             resume.check_removable(folder)
@@ -79,8 +85,8 @@ class Train:
     def _about(self, there: Any, epochs: int, folder: Path) -> str:
         """What is left to do for a run that is there already."""
         if not there.is_complete(epochs):
-            return f"There is a run in {folder}, {there.step:,} updates long: going on with it."
-        why = there.stopped_because if there.for_good else f"{there.epochs} epochs are trained, {epochs} are asked for"
+            return f"There is a run in {folder}, {counted(there.step, 'update')} long: going on with it."
+        why = there.stopped_because if there.for_good else f"{there.epochs} of {counted(epochs, 'epoch')} trained"
         how = "train anew under another name (run.name=longer) or from the start (--restart)"
         if not there.for_good:
             how = f"ask for more (train.epochs={2 * there.epochs}), or {how}"
@@ -127,9 +133,8 @@ class Train:
         if parts.test is not None:
             params, state, size = result.state.params, result.state.state, parts.eval_batch_size
             values = train.evaluate(parts.task, params, state, parts.test, batch_size=size)
-            took = f", {seconds:.1f} s after the start" if watch.began is not None else ""
             other = f" of {parts.training.name}, not {asked}" if (asked := instead(parts)) else ""
-            say(f"\ntest set{other}, {len(parts.test):,} examples{took}\n{table(values)}\n")
+            say(f"\ntest set{other}, {counted(len(parts.test), 'example')}\n{table(values)}\n")
             plain = {k: v if isinstance(v, int | float) else v.tolist() for k, v in values.items()}
             about = {"test": plain, "best": result.best, "stopped_because": result.stopped_because}
             if watch.began is not None or not (folder / "result.json").is_file():

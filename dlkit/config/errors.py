@@ -29,4 +29,5 @@ def choice(known: Iterable[str], given: str, word: str) -> str:
     """What the known words are and what was given instead, with a hint where one is close."""
     known = list(known)
     hint = nearest(word, known)
-    return f"expected one of {', '.join(known)}, got {given}" + (f"; {hint}" if hint.startswith("did") else "")
+    wanted = f"expected one of {', '.join(known)}"
+    return f"got {given}; {hint} ({wanted})" if hint.startswith("did") else f"{wanted}, got {given}"

@@ -38,6 +38,9 @@ def explain(error: ValidationError, model: type[BaseModel], data: Mapping[str, A
     found: dict[Path, tuple[bool, str]] = {}
     for one in error.errors(include_url=False):
         path = _path(one["loc"], data)
+        word = one.get("ctx", {}).get("discriminator", "").strip("'")
+        if one["type"] == "union_tag_invalid" and _holds(_at(path, data), word):
+            path = (*path, word)  # pydantic blames the table, but it is the word in it that is not known
         typed = one["type"] in _WANTED
         # A union reports each branch: what is out of bounds says more than what is of another type, and of the types
         # the last branch is the widest.
@@ -64,6 +67,12 @@ def _path(loc: Path, data: Any) -> Path:
             continue
         path.append(part)
     return tuple(path)
+
+
+def _at(path: Path, data: Any) -> Any:
+    for part in path:
+        data = data[part] if _holds(data, part) else None
+    return data
 
 
 def _holds(data: Any, part: str | int) -> bool:

@@ -1,13 +1,13 @@
 """The resolved configuration beside a run: every value spelled out, defaults included, so that it repeats the run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dlkit.config.schema import Config
-from dlkit.config.toml import dumps
+from dlkit.config.toml import dumps, inline
 
-__all__ = ["diff", "dump", "save"]
+__all__ = ["brief", "diff", "dump", "save"]
 
 HEAD = "# The resolved configuration of this run, defaults included"
 REPEATS = f"{HEAD}: `dlkit train` with this file repeats it.\n\n"
@@ -18,6 +18,21 @@ CHANGE = "#   "
 def dump(config: Config) -> str:
     """The configuration as TOML, with every default; `dlkit.config.parse` reads it back as an equal `Config`."""
     return dumps(config.model_dump(mode="python", exclude_none=True))
+
+
+def brief(config: Config) -> list[str]:
+    """The same values, one line a section: `[data] name = "digits", valid = 0.1, test = 0.2`."""
+    return _brief(config.model_dump(mode="python", exclude_none=True), "")
+
+
+def _brief(data: Mapping[str, Any], path: str) -> list[str]:
+    plain = {key: value for key, value in data.items() if not isinstance(value, Mapping)}
+    name = {"name": plain["name"]} if "name" in plain else {}  # goes first
+    lines = [f"[{path}] {inline(name | plain)}" if path else inline(plain)] if plain else []
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            lines += _brief(value, f"{path}.{key}" if path else key)
+    return lines
 
 
 def save(config: Config, path: str | Path, changes: Sequence[str] = ()) -> Path:

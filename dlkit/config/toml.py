@@ -1,9 +1,9 @@
 """TOML text from plain data: small, exact, and read back by `tomllib` as the same values."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-__all__ = ["dumps"]
+__all__ = ["dumps", "inline"]
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
@@ -27,6 +27,20 @@ def dumps(data: Mapping[str, Any]) -> str:
     return "\n".join(_table(data, ())).lstrip("\n") + "\n"
 
 
+def inline(data: Mapping[str, Any]) -> str:
+    """The same on one line, a table in braces.
+
+    >>> inline({"seed": 0, "schedule": {"name": "cosine"}, "metrics": ({"name": "r2"},)})
+    'seed = 0, schedule = { name = "cosine" }, metrics = [{ name = "r2" }]'
+    """
+    pairs = ((key, _value(value, ", ".join)) for key, value in data.items() if value is not None)
+    return ", ".join(f"{_key(key)} = {value}" for key, value in pairs)
+
+
+def _lines(items: Iterable[str]) -> str:
+    return "\n" + "".join(f"  {item},\n" for item in items)
+
+
 def _table(data: Mapping[str, Any], path: tuple[str, ...]) -> list[str]:
     plain = {k: v for k, v in data.items() if v is not None and not isinstance(v, Mapping)}
     tables = {k: v for k, v in data.items() if isinstance(v, Mapping)}
@@ -48,7 +62,8 @@ def _string(text: str) -> str:
     return f'"{shown}"'
 
 
-def _value(value: Any) -> str:
+def _value(value: Any, joined: Callable[[Iterable[str]], str] = _lines) -> str:
+    """`joined`: how the tables in a list stand."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
@@ -56,10 +71,8 @@ def _value(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items() if v is not None) + " }"
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v, joined)}" for k, v in value.items() if v is not None) + " }"
     if isinstance(value, list | tuple):
-        items = [_value(v) for v in value]
-        if any(isinstance(v, Mapping) for v in value):
-            return "[\n" + "".join(f"  {item},\n" for item in items) + "]"
-        return f"[{', '.join(items)}]"
+        tables = any(isinstance(v, Mapping) for v in value)
+        return f"[{(joined if tables else ', '.join)(_value(v, joined) for v in value)}]"
     raise TypeError(f"TOML has no form for {value!r} of type {type(value).__name__}")

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dlkit.wording import is_share, number, percent
+
 __all__ = ["confusion_matrix", "learning_curves", "misclassified"]
 
 TRAIN, VALID, BEST, GRID, INK, FAINT = "#3b6ea8", "#d1662b", "#7a7a7a", "#e3e3e3", "#222222", "#666666"
@@ -75,7 +77,7 @@ def _is_metric(key: str, value: Any) -> bool:
 def _curve(axes: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-    share = name in ("accuracy", "f1", "precision", "recall", "auc") or name.startswith("top")
+    share = is_share(name)
     series = {}
     for part, label, color in (("train", "training", TRAIN), ("valid", "validation", VALID)):
         points = [(r.get("epoch", i + 1), r[f"{part}/{name}"]) for i, r in enumerate(rows) if f"{part}/{name}" in r]
@@ -88,8 +90,7 @@ def _curve(axes: Any, rows: Sequence[Mapping[str, Any]], name: str) -> None:
         epochs = [r.get("epoch", i + 1) for i, r in enumerate(rows) if f"valid/{name}" in r]
         if np.isfinite(series["valid"]).any():
             best = int(pick(series["valid"]))
-            value = f"{series['valid'][best]:.2%}" if share else f"{series['valid'][best]:.4g}"
-            label = f"best {value} (epoch {epochs[best]:.0f})"
+            label = f"best {number(name, float(series['valid'][best]))} (epoch {epochs[best]:.0f})"
             axes.axvline(epochs[best], color=BEST, linewidth=1, linestyle=(0, (4, 3)), label=label)
     axes.set_xlabel("epoch", color=INK)
     axes.set_ylabel(f"{name} (%)" if share else name, color=INK)
@@ -156,7 +157,7 @@ def confusion_matrix(
     axes.set_xlabel("predicted class", color=INK)
     axes.set_ylabel("true class", color=INK)
     right, total = np.trace(counts), counts.sum()
-    below = f"{right / total:.2%} of {total:,.0f} examples are right" if total else "no examples"
+    below = f"{percent(right / total)} of {total:,.0f} examples are right" if total else "no examples"
     axes.set_title(f"{title}\n{below}", fontsize=11, color=INK)
     bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.03)
     marks = [0, 0.01, 0.05, 0.2, 0.5, 1.0]
@@ -204,12 +205,14 @@ def misclassified(
     if sure is not None:
         wrong = wrong[np.argsort(-sure[wrong, predictions[wrong]], kind="stable")]
     shown, n = wrong[:limit], len(targets)
-    columns = min(8, max(4, len(shown)))
+    columns = min(8, max(1, len(shown)))
     rows = max(1, -(-len(shown) // columns))
-    figure = _figure(1.45 * columns, 1.75 * rows + 0.75)
     more = f", the surest {len(shown)} shown" if len(shown) < len(wrong) else ""
-    share = f"{len(wrong):,} of {n:,} ({len(wrong) / n:.2%})" if n else "0 of 0"
-    figure.suptitle(f"{title}: {share}{more}", fontsize=12, color=INK)
+    share = f"{len(wrong):,} of {n:,} ({percent(len(wrong) / n)})" if n else "0 of 0"
+    heading = f"{title}: {share}{more}"
+    # Few mistakes stand in the middle of a figure that is as wide as its heading.
+    figure = _figure(max(1.45 * columns, 0.1 * len(heading) + 0.4), 1.75 * rows + 0.75)
+    figure.suptitle(heading, fontsize=12, color=INK)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     name = (lambda c: str(c)) if classes is None else (lambda c: str(classes[c]))
     for axes in grid:
@@ -221,7 +224,7 @@ def misclassified(
         low, high = picture.min(), picture.max()
         picture = (picture - low) / (high - low) if high > low else np.zeros_like(picture)
         axes.imshow(picture, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        said = f" ({100 * sure[i, predictions[i]]:.0f} %)" if sure is not None else ""
+        said = f" ({percent(float(sure[i, predictions[i]]), 0)})" if sure is not None else ""
         axes.set_title(f"says {name(predictions[i])}{said}\nis {name(targets[i])}", fontsize=size, color=INK)
     if not len(shown):
         grid[0].figure.text(0.5, 0.4, "nothing is misclassified", ha="center", fontsize=12, color=FAINT)

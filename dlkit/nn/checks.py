@@ -15,8 +15,11 @@ __all__ = [
     "check_array",
     "check_axis",
     "check_float",
+    "check_multiple",
     "check_params",
+    "check_rank",
     "check_rate",
+    "check_space",
     "check_state",
     "describe",
     "note_where",
@@ -41,43 +44,100 @@ def shape_of(x: Any) -> str:
         return f"{x.dtype}[{','.join(str(n) for n in x.shape)}]"
     leaves = tree.flatten(x)
     if not leaves or "" in leaves:
-        return type(x).__name__
+        return "None" if x is None else type(x).__name__
     return ", ".join(f"{path}: {shape_of(leaf)}" for path, leaf in leaves.items())
 
 
 def check_array(layer: Any, x: Any, *, name: str = "x") -> None:
-    """Raise a TypeError where `x` is a tree of arrays, such as a graph, in place of one."""
-    if not isinstance(x, tuple | dict):
+    """Raise a TypeError where `x` is None, a list or a tree of arrays, such as a graph, in place of one array."""
+    array = hasattr(x, "shape") and hasattr(x, "dtype")
+    if array or hasattr(x, "__jax_array__") or isinstance(x, bool | int | float | complex):
         return
     fields = getattr(x, "_fields", None) or (x if isinstance(x, dict) else ())
     of = f" of {', '.join(map(str, fields))}" if fields else ""
-    fix = "apply it to the nodes, nn.OnNodes(layer)" if isinstance(x, Graph) else "take one of its arrays"
+    fix = "take one of its arrays"
+    if isinstance(x, Graph):
+        fix = "apply it to the nodes, nn.OnNodes(layer)"
+    elif not isinstance(x, tuple | dict):
+        fix = f"give it {name}" if x is None else "make one with jnp.asarray"
     raise TypeError(f"{describe(layer)} got {name} of type {type(x).__name__}{of}: expected an array; {fix}")
 
 
 def check_axis(layer: Any, x: Any, axis: int, size: int, because: str, *, name: str = "x") -> None:
     """Raise a ValueError unless axis `axis` of `x` has `size` elements; `because` names the field, `d_in=4`."""
     check_array(layer, x, name=name)
-    if np.ndim(x) < (axis + 1 if axis >= 0 else -axis):
-        raise ValueError(f"{describe(layer)} got {name} of shape {np.shape(x)}: it has no axis {axis}")
-    if np.shape(x)[axis] != size:
-        which = "the last axis" if axis == -1 else f"axis {axis}"
+    given = _size(x, axis)
+    if given != size:
         raise ValueError(
-            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {which} to have size {size} "
-            f"because {because}, got {np.shape(x)[axis]}"
+            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {_axis(axis)} to have size {size} "
+            f"because {because}, got {'no such axis' if given is None else given}"
         )
+
+
+def check_multiple(layer: Any, x: Any, axis: int, divisor: int, because: str) -> None:
+    """Raise a ValueError unless `divisor` divides the size of axis `axis` of `x`; 1 asks for the axis alone."""
+    check_array(layer, x)
+    given = _size(x, axis)
+    if given is None or given % divisor:
+        wanted = "" if divisor == 1 else f" to have a size that {divisor} divides"
+        raise ValueError(
+            f"{describe(layer)} got x of shape {np.shape(x)}: expected {_axis(axis)}{wanted} because {because}, "
+            f"got {'no such axis' if given is None else given}"
+        )
+
+
+def check_rank(
+    layer: Any, x: Any, axes: str, least: int, because: str, *, most: int | None = None, name: str = "x", fix: str = ""
+) -> None:
+    """Raise a ValueError unless `x` has `least` to `most` axes (None: any number); `axes` shows them, `[..., T, d]`."""
+    check_array(layer, x, name=name)
+    n = np.ndim(x)
+    if n < least or (most is not None and n > most):
+        raise ValueError(
+            f"{describe(layer)} got {name} of shape {np.shape(x)}: expected {axes} because {because}, "
+            f"got {n} {'axis' if n == 1 else 'axes'}{fix and f'; {fix}'}"
+        )
+
+
+def check_space(layer: Any, x: Any, field: str, *, fix: str = "") -> int:
+    """The number of spatial axes in front of the channels: one a number of the layer's `field`, else its `dims`.
+
+    Raises:
+      ValueError: x has fewer axes than these and the channels.
+    """
+    sizes = getattr(layer, field)
+    each = isinstance(sizes, tuple)
+    n = len(sizes) if each else layer.dims
+    axes = f"at least {n + 1} axes, [..., *spatial, C],"
+    check_rank(layer, x, axes, n + 1, f"{field}={sizes!r}" if each else f"dims={n}", fix=fix)
+    return n
+
+
+def _size(x: Any, axis: int) -> int | None:
+    shape = np.shape(x)
+    return shape[axis] if -len(shape) <= axis < len(shape) else None
+
+
+def _axis(axis: int) -> str:
+    return "the last axis" if axis == -1 else f"axis {axis}"
 
 
 def check_float(
     layer: Any, x: Any, like: Any = None, *, name: str = "x", because: str = "it is multiplied by weights"
 ) -> None:
-    """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given."""
+    """Raise a TypeError unless `x` is floating point, and of the dtype of the weight `like` if one is given.
+
+    Complex numbers are let through beside complex weights alone.
+    """
     check_array(layer, x, name=name)
     dtype = jnp.result_type(x)
-    if not jnp.issubdtype(dtype, jnp.inexact):
+    if not jnp.issubdtype(dtype, jnp.floating if like is None else jnp.inexact):
+        fix = f"write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+        if jnp.issubdtype(dtype, jnp.inexact):
+            fix = "give it the real and the imaginary part as channels"
         raise TypeError(
             f"{describe(layer)} got {name} of dtype {dtype} and shape {np.shape(x)}: expected floating point "
-            f"because {because}; write {name}.astype(jnp.float32), or put an nn.Rescale in front"
+            f"because {because}; {fix}"
         )
     if like is not None and jnp.result_type(like) != dtype:
         raise TypeError(
@@ -105,9 +165,11 @@ def _expected(layer: Any) -> tuple[Any, Any] | None:
 
 
 @functools.lru_cache(maxsize=512)
-def _expected_cache(layer: Any) -> Any:
-    """The tree of the layer's cache; its sizes are the caller's."""
-    return jax.eval_shape(lambda: layer.init_cache(1, 1))
+def _expected_cache(layer: Any) -> tuple[Any, frozenset[str]]:
+    """The tree of the layer's cache, and the paths of what has the caller's sizes."""
+    one, two = (jax.eval_shape(lambda n=n: layer.init_cache(n, n)) for n in (1, 2))
+    sizes, others = tree.flatten(one), tree.flatten(two)
+    return one, frozenset(path for path, leaf in sizes.items() if leaf.shape != others[path].shape)
 
 
 def _kind(leaf: Any) -> str:
@@ -119,7 +181,7 @@ def _in_manual_mesh() -> bool:
     return bool(jax.sharding.get_abstract_mesh().manual_axes)
 
 
-def _faults(layer: Any, expected: Any, given: Any, *, shapes: bool = True) -> list[str]:
+def _faults(layer: Any, expected: Any, given: Any, any_shape: frozenset[str] = frozenset()) -> list[str]:
     """What differs between two trees, one line a path, and why it was expected."""
     want, have = tree.flatten(expected), tree.flatten(given)
     lines = []
@@ -129,7 +191,7 @@ def _faults(layer: Any, expected: Any, given: Any, *, shapes: bool = True) -> li
             lines.append(f"  {path}: missing, expected {shape_of(want[path])} {owner}")
         elif path not in want:
             lines.append(f"  {path}: unexpected {shape_of(have[path])} {owner}, which has no such array")
-        elif shapes and np.shape(have[path]) != want[path].shape:
+        elif path not in any_shape and np.shape(have[path]) != want[path].shape:
             permuted = sorted(np.shape(have[path])) == sorted(want[path].shape)
             fix = " (its axes are permuted: transpose it)" if permuted else ""
             lines.append(f"  {path}: expected {shape_of(want[path])} {owner}, got {shape_of(have[path])}{fix}")
@@ -158,15 +220,14 @@ def check_params(layer: Any, params: Any) -> None:
         raise ValueError(f"{name} got parameters that {name}.init does not make:\n" + "\n".join(lines))
 
 
-def _owner(layer: Any, path: str) -> str:
-    """The innermost layer that a parameter path leads to."""
-    children = layer.children()
-    for name, child in children.items():
+def _owner(layer: Any, path: str, at: str = "") -> str:
+    """The innermost layer that a parameter path leads to, and where it stands: `body/k is Linear(d_in=4, d_out=3)`."""
+    for name, child in layer.children().items():
         if name == "":
-            return _owner(child, path)
+            return _owner(child, path, at)
         if path == name or path.startswith(f"{name}/"):
-            return f"{name} is {_owner(child, path[len(name) + 1 :])}".replace(" is it is ", " is ")
-    return f"it is {describe(layer)}"
+            return _owner(child, path[len(name) + 1 :], f"{at}/{name}" if at else name)
+    return f"{at or 'it'} is {describe(layer)}"
 
 
 def check_state(layer: Any, state: Any) -> None:
@@ -183,9 +244,10 @@ def check_state(layer: Any, state: Any) -> None:
             f"{name} remembers something between calls but got state None: "
             f"expected {shape_of(expected[1])}; start from {name}.init_state()"
         )
-    lines = _faults(layer, expected[1], state)
-    if lines and _faults(layer, _expected_cache(layer), state, shapes=False):
-        raise ValueError(f"{name} got a state that {name}.init_state does not make:\n" + "\n".join(lines))
+    if lines := _faults(layer, expected[1], state):
+        cache, any_shape = _expected_cache(layer)
+        if _faults(layer, cache, state, any_shape):
+            raise ValueError(f"{name} got a state that {name}.init_state does not make:\n" + "\n".join(lines))
 
 
 def note_where(error: Exception, path: str, layer: Any, x: Any) -> None:

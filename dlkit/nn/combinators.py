@@ -8,9 +8,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from dlkit import functional
+from dlkit import functional, tree
 from dlkit.functional import Graph
-from dlkit.nn.checks import describe, shape_of
+from dlkit.nn.checks import describe
 from dlkit.nn.layer import Layer, Pure, child_state
 from dlkit.nn.mode import EVAL, Mode
 
@@ -152,6 +152,11 @@ def _added(x: Any, y: Any) -> Any:
     return x + y
 
 
+def _typed(given: Any) -> Any:
+    """Shapes and dtypes alone, without weak types, which a scan promotes."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), given)
+
+
 @dataclass(frozen=True)
 class Stack(_Combinator):
     """The same block `depth` times, each with weights of its own: `x = block_i(x)` for i = 0 .. depth-1.
@@ -169,8 +174,8 @@ class Stack(_Combinator):
     first block to `drop_path` at the last (stochastic depth, arXiv:1603.09382).
 
     Raises:
-      ValueError: depth below 1, an unknown `remat`, `drop_path` outside [0, 1], or a block whose output is not shaped
-        as its input.
+      ValueError: depth below 1, an unknown `remat`, `drop_path` outside [0, 1], or a block whose output is not of
+        the shapes and dtypes of its input, or its new state not of those of its old one; the leaves are named.
     """
 
     block: Layer
@@ -205,11 +210,12 @@ class Stack(_Combinator):
     def apply(self, params: Any, state: Any, x: Any, mode: Mode, **inputs: Any) -> tuple[Any, Any]:
         def step(x: Any, one: tuple[Any, Any, Mode, Any]) -> tuple[Any, Any]:
             y, after = self.block.apply(one[0], one[1], x, one[2], **inputs)
-            if jax.tree.map(jnp.shape, x) != jax.tree.map(jnp.shape, y):
-                raise ValueError(
-                    f"Stack applies its block to the block's own output, but {describe(self.block)} maps "
-                    f"{shape_of(x)} to {shape_of(y)}: expected equal shapes"
-                )
+            for what, before, now in (("output", x, y), ("state", one[1], after)):
+                if before is not None and (changed := tree.diff(_typed(before), _typed(now))):
+                    raise ValueError(
+                        f"Stack gives its block's {what} to the block again, but {describe(self.block)} makes another "
+                        f"one of what it gets:\n{changed}"
+                    )
             if rates is not None:
                 y = x + functional.drop_path(one[2].rng("stack/drop_path"), y - x, one[3])
             return y, after

@@ -11,7 +11,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float, check_rate, describe
+from dlkit.nn.checks import check_float, check_rank, check_rate, check_space, describe
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 from dlkit.nn.normalization.parametrize import held_weight, run_with
@@ -31,11 +31,7 @@ NOISE = "it is multiplied by random numbers"
 
 def _space(layer: Any, x: Array, dims: int) -> tuple[int, ...]:
     """The spatial axes in front of the channels."""
-    if x.ndim < dims + 1:
-        raise ValueError(
-            f"{describe(layer)} got x of shape {x.shape}: expected {dims} spatial axes in front of the channels"
-        )
-    return tuple(range(-dims - 1, -1))
+    return tuple(range(-check_space(layer, x, "dims") - 1, -1))
 
 
 @dataclass(frozen=True)
@@ -210,6 +206,12 @@ class DropBlock(Layer[Any, None]):
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because=NOISE)
+        check_rank(self, x, "[..., H, W, C]", 3, "areas of pictures are dropped")
+        if min(x.shape[-3:-1]) < self.block:
+            raise ValueError(
+                f"{describe(self)} got x of shape {x.shape}: expected H and W of at least {self.block} because "
+                f"block={self.block}, got {x.shape[-3]} and {x.shape[-2]}"
+            )
         key = mode.rng("dropout") if self.rate > 0 else None
         return functional.drop_block(key, x, self.rate, self.block), None
 

@@ -95,7 +95,10 @@ class Einsum(Pure[EinsumParams]):
         fits = len(given) == len(named) and ("..." in inside or x.ndim == len(named))
         if not fits or any(sizes.get(axis, n) != n for axis, n in zip(named, given, strict=True)):
             wanted = ", ".join(f"{axis}={sizes[axis]}" for axis in named if axis in sizes)
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected the axes {inside!r} with {wanted}")
+            raise ValueError(
+                f"{describe(self)} got x of shape {x.shape}: expected the axes {inside!r} with {wanted} because "
+                f"shape={self.shape}, got {', '.join(map(str, given)) or 'too few axes'}"
+            )
         y = jnp.einsum(self.equation, x, params["w"])
         if "b" not in params:
             return y

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.nn.activations import real
+from dlkit.nn.checks import check_multiple
 from dlkit.nn.layer import Pure
 
 __all__ = [
@@ -27,6 +28,18 @@ __all__ = [
 ]
 
 
+def _whole(layer: Any, x: Any) -> Any:
+    """`x`, once it is known to have the layer's axis."""
+    check_multiple(layer, real(layer, x), layer.axis, 1, f"axis={layer.axis}")
+    return x
+
+
+def _halves(layer: Any, x: Any) -> Any:
+    """`x`, once it is known to have two halves along the layer's axis."""
+    check_multiple(layer, real(layer, x), layer.axis, 2, "one half gates the other")
+    return x
+
+
 @dataclass(frozen=True)
 class Crelu(Pure[Any]):
     """`y = [max(x, 0), max(-x, 0)]` along `axis`, whose size doubles: `[..., d]` to `[..., 2 d]`.
@@ -38,7 +51,7 @@ class Crelu(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
-        return functional.crelu(real(self, x), self.axis)
+        return functional.crelu(_whole(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,7 @@ class Geglu(Pure[Any]):
     approximate: bool = False
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
-        return functional.geglu(real(self, x), self.axis, self.approximate)
+        return functional.geglu(_halves(self, x), self.axis, self.approximate)
 
 
 @dataclass(frozen=True)
@@ -71,7 +84,7 @@ class Glu(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
-        return functional.glu(real(self, x), self.axis)
+        return functional.glu(_halves(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class LogSoftmax(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
-        return functional.log_softmax(real(self, x), self.axis)
+        return functional.log_softmax(_whole(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,7 @@ class Reglu(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
-        return functional.reglu(real(self, x), self.axis)
+        return functional.reglu(_halves(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -117,7 +130,7 @@ class Softmax(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
-        return functional.softmax(real(self, x), self.axis)
+        return functional.softmax(_whole(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -131,7 +144,7 @@ class Softmin(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
-        return functional.softmin(real(self, x), self.axis)
+        return functional.softmin(_whole(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -145,7 +158,7 @@ class Sparsemax(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
-        return functional.sparsemax(real(self, x), self.axis)
+        return functional.sparsemax(_whole(self, x), self.axis)
 
 
 @dataclass(frozen=True)
@@ -161,4 +174,4 @@ class Swiglu(Pure[Any]):
     axis: int = -1
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
-        return functional.swiglu(real(self, x), self.axis)
+        return functional.swiglu(_halves(self, x), self.axis)

@@ -55,6 +55,14 @@ _TORCH_TRANSPOSED: Fields = {
 }
 
 
+def _torch_attention(layer: Any) -> Fields:
+    # One matrix [3 d, d] of q, k and v, drawn by Glorot: its bound is that of fans d and 3 d. Where keys and values
+    # have another width than queries, torch has a matrix for each.
+    apart = layer.d_memory not in (None, layer.d)
+    w_init = inits.xavier_uniform() if apart else inits.VarianceScaling(0.5, "fan_avg", "uniform")
+    return {"w_init": w_init, "out_init": inits.torch_weight(), "b_init": inits.Zeros()}
+
+
 def _flax_transposed(layer: Any) -> Fields:
     # Our fan-in is divided by the stride, flax's is not.
     dims = len(layer.kernel_shape)
@@ -75,12 +83,7 @@ PRESETS: Mapping[str, Mapping[type[Layer], Fields | Callable[[Any], Fields]]] = 
         SeparableConv: _TORCH_AFFINE,
         Maxout: _TORCH_AFFINE,
         AdditiveAttention: _TORCH_AFFINE,
-        # One matrix [3 d, d] of q, k and v, drawn by Glorot: its bound is that of fans d and 3 d.
-        MultiHeadAttention: {
-            "w_init": inits.VarianceScaling(0.5, "fan_avg", "uniform"),
-            "out_init": inits.torch_weight(),
-            "b_init": inits.Zeros(),
-        },
+        MultiHeadAttention: _torch_attention,
         GatedLinear: _TORCH_AFFINE,
         Einsum: _TORCH_AFFINE,
         SqueezeExcite: _TORCH_AFFINE,

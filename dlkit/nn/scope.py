@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jaxtyping import AbstractArray
 
-from dlkit.nn.checks import check_params, check_state, note_where
+from dlkit.nn.checks import check_array, check_params, check_state, note_where
 from dlkit.nn.mode import EVAL, Mode
 
 __all__ = ["in_scope", "listening"]
@@ -59,15 +60,19 @@ def _item(held: Any, part: str) -> Any:
 
 
 def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap a layer's `apply` or `__call__`."""
+    """Wrap a layer's `apply` or `__call__`; where its signature says that x is an array, nothing else gets in."""
     arguments = ("state", "x", "mode") if method.__name__ == "apply" else ("x",)
+    annotation = getattr(method, "__annotations__", {}).get("x")
+    is_array = isinstance(annotation, type) and issubclass(annotation, jax.Array | AbstractArray)
 
     @functools.wraps(method)
     def run(self: Any, params: Any, *args: Any, **kwargs: Any) -> Any:
         parent = _frame.get()
-        if parent is not None and parent.layer is self and parent.params is params:
-            return method(self, params, *args, **kwargs)  # `apply` of a Pure layer, calling its `__call__`
         given = dict(zip(arguments, args, strict=False)) | kwargs
+        if parent is not None and parent.layer is self and parent.params is params:
+            if is_array and "x" in given:
+                check_array(self, given["x"])
+            return method(self, params, *args, **kwargs)  # `apply` of a Pure layer, calling its `__call__`
         name = "" if parent is None else _name_in(parent, self, params)
         path = "/".join(part for part in (parent.path if parent else "", name) if part)
         token = _frame.set(_Frame(self, params, path))
@@ -81,6 +86,8 @@ def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
                 check_params(self, params)
                 if "state" in given:
                     check_state(self, given["state"])
+            if is_array and "x" in given:
+                check_array(self, given["x"])
             with jax.named_scope(name or type(self).__name__):
                 result = method(self, params, *args, **kwargs)
             if (hear := _ear.get()) is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dlkit.nn.checks import describe
+from dlkit.nn.checks import check_array, check_rank, describe
 from dlkit.nn.layer import Pure
 
 __all__ = ["Flatten", "Identity", "Permute", "Rescale", "Reshape"]
@@ -49,7 +49,7 @@ class Flatten(Pure[Any]):
             raise ValueError(f"{describe(self)}: expected dims of at least 1")
 
     def __call__(self, params: Any, x: Array) -> Array:
-        _check_rank(self, x, self.dims)
+        _check_rank(self, x, self.dims, f"dims={self.dims}")
         keep = x.ndim - self.dims
         return x.reshape(*x.shape[:keep], math.prod(x.shape[keep:]))
 
@@ -69,7 +69,7 @@ class Reshape(Pure[Any]):
     dims: int = 1
 
     def __call__(self, params: Any, x: Array) -> Array:
-        _check_rank(self, x, self.dims)
+        _check_rank(self, x, self.dims, f"dims={self.dims}")
         keep = x.ndim - self.dims
         if math.prod(x.shape[keep:]) != math.prod(self.shape):
             raise ValueError(
@@ -102,12 +102,8 @@ class Permute(Pure[Any]):
             )
 
     def __call__(self, params: Any, x: Array) -> Array:
+        _check_rank(self, x, len(self.axes), f"axes={self.axes}")
         keep = x.ndim - len(self.axes)
-        if keep < 0:
-            raise ValueError(
-                f"{describe(self)} got x of shape {x.shape}: expected at least {len(self.axes)} axes because "
-                f"axes={self.axes}"
-            )
         return x.transpose(*range(keep), *(keep + axis for axis in self.axes))
 
 
@@ -126,14 +122,12 @@ class Rescale(Pure[Any]):
     shift: float = 0.0
 
     def __call__(self, params: Any, x: Any) -> Float[Array, "..."]:
+        check_array(self, x)
         x = jnp.asarray(x)
         if not jnp.issubdtype(x.dtype, jnp.inexact):
             x = x.astype(jnp.float32)
         return x * self.scale + self.shift
 
 
-def _check_rank(layer: Any, x: Array, dims: int) -> None:
-    if x.ndim < dims:
-        raise ValueError(
-            f"{describe(layer)} got x of shape {x.shape}: expected at least {dims} axes because dims={dims}"
-        )
+def _check_rank(layer: Any, x: Array, least: int, because: str) -> None:
+    check_rank(layer, x, f"at least {least} {'axis' if least == 1 else 'axes'}", least, because)

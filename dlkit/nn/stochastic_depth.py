@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float, check_rate
+from dlkit.nn.checks import check_float, check_rank, check_rate
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 
@@ -49,5 +49,6 @@ class DropPath(Layer[Any, None]):
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Float[Array, "*shape"], None]:
         check_float(self, x, because="what is kept is divided by 1 - rate")
+        check_rank(self, x, "the axes of the batch", self.batch_axes, f"batch_axes={self.batch_axes}")
         key = mode.rng("drop_path") if self.rate > 0 else None
         return functional.drop_path(key, x, self.rate, batch_axes=self.batch_axes), None

@@ -70,7 +70,7 @@ def settle(
     """Called from `__post_init__`: turns the named fields into floats (dtypes into their names) and checks ranges.
 
     `owner` is the name that a user calls; errors begin with it. `decays` lie in [0, 1), `nonnegative` is 0 or more,
-    `numbers` anything; a `schedules` field may be callable.
+    `numbers` anything; a `schedules` field may be callable. A learning rate that is a number is 0 or more.
     """
     for name in (*decays, *nonnegative, *numbers, *schedules):
         value = getattr(record, name)
@@ -82,7 +82,7 @@ def settle(
             continue  # its range cannot be seen
         if name in decays and not 0 <= value < 1:
             raise ValueError(f"{owner}: {name} is {value}, wanted 0 <= {name} < 1")
-        if name in nonnegative and not value >= 0:
+        if (name in nonnegative or name == "learning_rate") and not value >= 0:
             raise ValueError(f"{owner}: {name} is {value}, wanted 0 or more")
     for name in dtypes:
         value = getattr(record, name)

@@ -11,7 +11,17 @@ import jax.numpy as jnp
 from dlkit import tree
 from dlkit.optim.traced import as_dtype
 
-__all__ = ["abs_sq", "check_like", "leafwise", "need_params", "real_dtype", "widest", "zeros_like"]
+__all__ = [
+    "abs_sq",
+    "by_real",
+    "check_like",
+    "check_real",
+    "leafwise",
+    "need_params",
+    "real_dtype",
+    "widest",
+    "zeros_like",
+]
 
 
 def check_like(owner: str, problem: str, expected: Any, got: Any) -> None:
@@ -40,7 +50,7 @@ def zeros_like(owner: str, params: Any, dtype: Any = None, fill: Any = 0.0, real
     With `real`, the moments of complex parameters are real: averages of |g|^2, say.
 
     Raises:
-      TypeError: a leaf is no floating-point or complex array.
+      TypeError: a leaf is no floating-point or complex array, or complex where `dtype` is not.
     """
 
     def moment(path: str, p: Any) -> Any:
@@ -51,6 +61,8 @@ def zeros_like(owner: str, params: Any, dtype: Any = None, fill: Any = 0.0, real
             )
         wanted = own if dtype is None else jnp.dtype(dtype)
         wanted = real_dtype(wanted) if real else wanted
+        if jnp.issubdtype(own, jnp.complexfloating) and not real and jnp.issubdtype(wanted, jnp.floating):
+            raise TypeError(f"{owner}: {path!r} is {own}, an average of it in {wanted} would lose its imaginary part")
         return jnp.full_like(p, as_dtype(fill, wanted), dtype=wanted)
 
     return tree.map_with_path(moment, params)
@@ -64,6 +76,19 @@ def real_dtype(dtype: Any) -> Any:
 def abs_sq(x: Any) -> Any:
     """|x|^2, real: x * x where x is real."""
     return (x * jnp.conj(x)).real if jnp.iscomplexobj(x) else x * x
+
+
+def by_real(x: Any) -> contextlib.AbstractContextManager[None]:
+    """Where complex by real is meant: under strict promotion too, the one mixture of dtypes that is let through."""
+    return jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(x) else contextlib.nullcontext()
+
+
+def check_real(owner: str, params: Any) -> None:
+    """Raise TypeError, with its path, where a parameter is complex."""
+    for path, leaf in tree.flatten(params).items():
+        if jnp.iscomplexobj(leaf):
+            own = jnp.result_type(leaf)
+            raise TypeError(f"{owner}: it works on real parameters; {path!r} is {own}. Leave it out with `masked`")
 
 
 def _is_mask(of: Any) -> bool:
@@ -104,8 +129,7 @@ def leafwise(
         beside = [jnp.result_type(x) for x in others[len(moments) :]]  # masks and integers do not count
         wide = widest(*own, *(dtype for dtype in beside if jnp.issubdtype(dtype, jnp.inexact)))
         inputs = [x if isinstance(x, bool) else _widen(x, wide) for x in (g, *others)]
-        # Complex by real is the one mixture of dtypes that is meant.
-        with jax.numpy_dtype_promotion("standard") if jnp.iscomplexobj(g) else contextlib.nullcontext():
+        with by_real(g):
             outputs = step(*inputs)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         rows.append([cast(x, dtype) for x, dtype in zip(outputs, (wide, *own[1:]), strict=True)])

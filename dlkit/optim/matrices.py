@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dlkit.optim.leaves import real_dtype, widest
+from dlkit.functional import decompositions
+from dlkit.optim.leaves import by_real, real_dtype, widest
 
 __all__ = ["GaLoreDimensionNumbers", "MuonDimensionNumbers"]
 
@@ -143,7 +144,7 @@ def polar(x: Array) -> Array:
     """
     own = x.dtype
     wide = widest(own, jnp.dtype(jnp.float32))
-    u, s, vh = jnp.linalg.svd(x.astype(wide), full_matrices=False)
+    u, s, vh = decompositions.svd(x.astype(wide))
     least = jnp.finfo(wide).eps * max(x.shape[-2:]) * jnp.max(s, axis=-1, keepdims=True, initial=0.0)
     keep = (s > jnp.broadcast_to(least, s.shape)).astype(wide)
     return ((u * jnp.broadcast_to(jnp.expand_dims(keep, -2), u.shape)) @ vh).astype(own)
@@ -164,25 +165,26 @@ def newton_schulz(x: Array, steps: tuple[Any, ...], preconditioning: str, eps: A
     `"aol"` scales every row of X by the sum of the row of |A|, `"schatten"` all of X by the norm of A; both to the
     power -1/2.
     """
-    tall = x.shape[-2] > x.shape[-1]
-    x = _transpose(x) if tall else x
-    if preconditioning == "frobenius":
-        x = x / _along(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) + eps, x)
-    elif preconditioning == "spectral":
-        wide = widest(x.dtype, jnp.dtype(jnp.float32))
-        largest = jnp.linalg.norm(x.astype(wide), ord=2, axis=(-2, -1), keepdims=True)
-        x = x / _along(largest.astype(real_dtype(x.dtype)) + eps, x)
-    for i, (a, b, c) in enumerate(steps):
-        gram = x @ _transpose(x).conj()
-        if i == 0 and preconditioning in ("aol", "schatten"):
-            if preconditioning == "aol":
-                size = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True)
-            else:
-                size = jnp.linalg.norm(gram, axis=(-2, -1), keepdims=True)
-            scale = jax.lax.rsqrt(jnp.maximum(size, jnp.asarray(1e-8, size.dtype)))
-            x, gram = x * _along(scale, x), gram * _along(scale, gram) * _along(_transpose(scale), gram)
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return _transpose(x) if tall else x
+    with by_real(x):
+        tall = x.shape[-2] > x.shape[-1]
+        x = _transpose(x) if tall else x
+        if preconditioning == "frobenius":
+            x = x / _along(jnp.linalg.norm(x, axis=(-2, -1), keepdims=True) + eps, x)
+        elif preconditioning == "spectral":
+            wide = widest(x.dtype, jnp.dtype(jnp.float32))
+            largest = decompositions.spectral_norm(x.astype(wide))[..., None, None]
+            x = x / _along(largest.astype(real_dtype(x.dtype)) + eps, x)
+        for i, (a, b, c) in enumerate(steps):
+            gram = x @ _transpose(x).conj()
+            if i == 0 and preconditioning in ("aol", "schatten"):
+                if preconditioning == "aol":
+                    size = jnp.sum(jnp.abs(gram), axis=-1, keepdims=True)
+                else:
+                    size = jnp.linalg.norm(gram, axis=(-2, -1), keepdims=True)
+                scale = jax.lax.rsqrt(jnp.maximum(size, jnp.asarray(1e-8, size.dtype)))
+                x, gram = x * _along(scale, x), gram * _along(scale, gram) * _along(_transpose(scale), gram)
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
+        return _transpose(x) if tall else x
 
 
 def _transpose(x: Array) -> Array:

@@ -108,7 +108,8 @@ class ScaleByLearningRate(Transform[ScaleByLearningRateState]):
     (Array([-0.1], dtype=float32), Array(0.1, dtype=float32))
 
     Raises:
-      TypeError: the learning rate is no number and not callable, or is a traced value.
+      TypeError: the learning rate is no number and not callable. ValueError: it is a negative number; to climb, take
+        `flip_sign=False`.
     """
 
     learning_rate: ScalarOrSchedule

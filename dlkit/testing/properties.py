@@ -44,6 +44,10 @@ def init_is_deterministic(case: Case) -> None:
 def strongly_typed(case: Case) -> None:
     for what, held in (("parameter", case.params), ("state", case.state)):
         for path, leaf in tree.flatten(held).items():
+            typed = hasattr(leaf, "dtype")
+            assert typed, (
+                f"{what} {path} is the Python number {leaf!r}, an array after one step: jnp.asarray with a dtype"
+            )
             assert not getattr(leaf, "weak_type", False), f"{what} {path} is weakly typed: give jnp.zeros a dtype"
 
 

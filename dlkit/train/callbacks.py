@@ -127,7 +127,7 @@ class EarlyStopping(Callback):
       min_delta: not negative.
       direction: `min` or `max`; None to tell from the name's words (`loss`, `error`, ... or `accuracy`, `f1`, ...).
       restore_best: return the parameters and the model's state after the best epoch, to the bit, instead of the last
-        ones. A copy stays on the device and is part of the checkpoints.
+        ones; `restored_epoch` says which epoch that was. A copy stays on the device and is part of the checkpoints.
 
     >>> stopping = EarlyStopping("valid/accuracy", patience=2)
     >>> stopping.direction
@@ -145,6 +145,7 @@ class EarlyStopping(Callback):
     best: float | None = field(default=None, init=False)
     best_epoch: int | None = field(default=None, init=False)
     waited: int = field(default=0, init=False)
+    restored_epoch: int | None = field(default=None, init=False)
     _kept: Any = field(default=None, init=False, repr=False)
     _expected: bool = field(default=False, init=False, repr=False)
 
@@ -177,6 +178,7 @@ class EarlyStopping(Callback):
         return gain > self.min_delta
 
     def final_state(self, run: "Run", state: "TrainState") -> "TrainState":
+        self.restored_epoch = None if self._kept is None else self.best_epoch
         if self._kept is None or (self.best_epoch == run.epoch and run.index == 0):
             return state
         kept = jax.tree.map(jnp.copy, self._kept)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from dlkit.inspect import summary
-from dlkit.train.callbacks import Callback
+from dlkit.train.callbacks import Callback, EarlyStopping
 from dlkit.version import __version__
+from dlkit.wording import counted, number
 
 if TYPE_CHECKING:
     from dlkit.train.run import Run
@@ -43,8 +44,8 @@ def header(run: "Run") -> str:
         f"versions    dlkit {__version__}, jax {jax.__version__}, python {platform.python_version()}",
         f"precision   matmul {jax.config.jax_default_matmul_precision or 'default'}",  # pyright: ignore[reportAttributeAccessIssue]
         f"data        {n:,} examples{valid}",
-        f"batches     {size} examples each: {steps:,} steps an epoch{last}",
-        f"steps       {run.total_steps:,}: {run.epochs} epochs"
+        f"batches     {counted(size, 'example')} each: {counted(steps, 'step')} an epoch{last}",
+        f"steps       {run.total_steps:,}: {counted(run.epochs, 'epoch')}"
         + (f", resumed at step {run.step:,} from {run.resumed_from}" if run.resumed_from else ""),
         *([f"run         {run.run_dir}"] if run.run_dir else []),
         "",
@@ -61,13 +62,12 @@ def clock(seconds: float) -> str:
 
 
 def numbers(row: Mapping[str, Any], *, limit: int = 6) -> str:
-    """`loss 0.1234  accuracy 97.10%  valid/loss 0.1100`: the numbers of a row, short."""
+    """`loss 0.1234  accuracy 97.10 %  valid/loss 0.1100`: the numbers of a row, short."""
     shown = []
     for key, value in row.items():
         if key in ("epoch", "step") or key.startswith("time/") or not isinstance(value, int | float):
             continue
-        share = key.rsplit("/", 1)[-1].endswith("accuracy")
-        shown.append(f"{key.removeprefix('train/')} {f'{value:.2%}' if share else f'{value:.4g}'}")
+        shown.append(f"{key.removeprefix('train/')} {number(key, value)}")
     return "  ".join(shown[:limit])
 
 
@@ -149,7 +149,11 @@ class Console(Callback):
     def on_end(self, run: "Run", result: Any) -> None:
         self._close()
         seconds = time.perf_counter() - self._begun[0]
-        self._write(f"ended after {run.step:,} steps and {clock(seconds)}: {result.stopped_because}\n")
+        self._write(f"ended after {counted(run.step, 'step')} and {clock(seconds)}: {result.stopped_because}\n")
+        for callback in run.callbacks:
+            if isinstance(callback, EarlyStopping) and callback.restored_epoch is not None:
+                best = f"{callback.monitor} {number(callback.monitor, callback.best)}"
+                self._write(f"the weights are those after epoch {callback.restored_epoch}, the best ({best})\n")
 
     def on_close(self, run: "Run") -> None:
         self._close()

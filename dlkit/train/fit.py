@@ -56,6 +56,7 @@ def fit(
     freeze: str | Sequence[str] = (),
     accumulate: int = 1,
     curvature: Curvature | None = None,
+    max_traces: int | None = 1,
 ) -> Result:
     """Train until `epochs` epochs or `max_steps` steps are done, or a callback stops the run.
 
@@ -81,6 +82,8 @@ def fit(
       sharding: how the rows of a batch lie on devices; the parameters are on all of them.
       log_grad_norm: add `grad_norm` to the rows, the gradient's norm in the last step.
       freeze, accumulate, curvature: what stays as it is, micro-batches in a batch, what K-FAC factors; see `make_step`.
+      max_traces: how often the step may be traced, and so compiled; None for any number. A `Loader` of your own whose
+        batches have two shapes needs 2.
 
     Returns:
       A `Result`: the final `state`, the `history` (a row an epoch), its `best` and `last` row, and `stopped_because`.
@@ -92,7 +95,8 @@ def fit(
         does not fit the data (with the fields and shapes of the batch).
       CheckpointError: a checkpoint cannot be written or does not fit.
       Interrupted: a signal came, and the run was saved.
-      RetraceError: something changed the shapes or types of the state.
+      RetraceError: the step would be traced more than `max_traces` times: something changed the shapes or types of
+        the batch or of the state. It names the leaves, and what they were.
 
     A loss that is not finite does not end the run: there is one warning, and `StopOnNan()` stops it.
 
@@ -105,7 +109,7 @@ def fit(
     """
     check_inputs(
         train, valid, epochs=epochs, log_every=log_every, max_steps=max_steps, batch_size=batch_size,
-        eval_batch_size=eval_batch_size,
+        eval_batch_size=eval_batch_size, max_traces=max_traces,
     )  # fmt: skip
     check_optimizer(optimizer)
     options = run_options(freeze, accumulate)
@@ -117,8 +121,9 @@ def fit(
     )  # fmt: skip
     with locked(folder):
         step = _start(
-            run, seed, state, sharding, resume=resume, log_grad_norm=log_grad_norm, curvature=curvature, **options
-        )
+            run, seed, state, sharding, resume=resume, max_traces=max_traces, log_grad_norm=log_grad_norm,
+            curvature=curvature, **options,
+        )  # fmt: skip
         run.check_limits()
         if run.stopped_because is not None:  # it had ended, and nothing is left to do
             return _exported(run)
@@ -158,8 +163,9 @@ def _ordered(callbacks: Sequence[Any], run_dir: Path | None) -> list[Callback]:
 
 
 def _start(
-    run: Run, seed: int, state: TrainState | None, sharding: Any, *, resume: bool, freeze: Sequence[str], **options: Any
-) -> Callable[..., Any]:
+    run: Run, seed: int, state: TrainState | None, sharding: Any, *, resume: bool, max_traces: int | None,
+    freeze: Sequence[str], **options: Any,
+) -> Callable[..., Any]:  # fmt: skip
     """Give the run its state, new or restored; returns the compiled step."""
     task, optimizer, table = run.task, run.optimizer, run.task.table()
     saved = None
@@ -185,7 +191,7 @@ def _start(
         total, growing = add(table, packing.unpack(piece), measured, state.step)
         return new, packing.pack(total), growing
 
-    compiled = Compiled("training_step", body, donate=True, max_traces=1)
+    compiled = Compiled("training_step", body, donate=True, max_traces=max_traces)
     run.ledger = Ledger(task, packing, jax.device_put(packing.pack(zeros), replicated(sharding)))
     if saved is not None:
         run.load(saved, like, shapes)

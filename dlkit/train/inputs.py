@@ -8,7 +8,7 @@ __all__ = ["check_arrays", "check_inputs", "check_optimizer", "run_options"]
 
 
 def check_inputs(train: Any, valid: Any, **counts: Any) -> None:
-    """The datasets, and the whole numbers from 1 (None is for those that may be left out: `max_steps`).
+    """The datasets, and the whole numbers from 1 (None is for those without a limit: `max_steps`, `max_traces`).
 
     Raises:
       TypeError: another kind of thing. ValueError: a number below 1.
@@ -18,7 +18,7 @@ def check_inputs(train: Any, valid: Any, **counts: Any) -> None:
     if valid is not None:
         check_arrays("valid", valid)
     for name, value in counts.items():
-        if value is None and name == "max_steps":
+        if value is None and name in ("max_steps", "max_traces"):
             continue
         _check_count(name, value)
 

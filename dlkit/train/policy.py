@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from dlkit.nn import Layer, Mode
 
-__all__ = ["Policy"]
+__all__ = ["Policy", "plain"]
 
 FLOATS = ("float16", "bfloat16", "float32", "float64")
 
@@ -74,6 +74,14 @@ class Policy:
     def scales_loss(self) -> bool:
         """Whether gradients pass through float16, and so need `optim.dynamic_loss_scale`."""
         return "float16" in (self.param, self.compute, self.output)
+
+
+def plain(model: Layer[Any, Any], params: Any) -> tuple[Layer[Any, Any], Any]:
+    """The model that a policy was put around, with its parameters in float32; as they are where there is no policy.
+
+    For what must know the model's own class, such as how a VAE decodes.
+    """
+    return (model.layer, _cast(params, "float32")) if isinstance(model, _InPrecision) else (model, params)
 
 
 @dataclass(frozen=True)

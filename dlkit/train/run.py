@@ -15,6 +15,7 @@ from dlkit.train.callbacks import Callback
 from dlkit.train.ledger import Ledger
 from dlkit.train.state import TrainState
 from dlkit.train.task import Task
+from dlkit.wording import counted
 
 __all__ = ["Result", "Run", "load_model"]
 
@@ -84,7 +85,7 @@ class Run:
         if self.stopped_because is not None:
             return
         if self.epoch >= self.epochs:
-            self.stopped_because = f"{self.epochs} epochs"
+            self.stopped_because = counted(self.epochs, "epoch")
         elif self.max_steps is not None and self.step >= self.max_steps:
             self.stopped_because = f"max_steps={self.max_steps}"
 

@@ -46,7 +46,8 @@ def training_step(
 
     An optimizer whose `update` takes keyword arguments is given them: `value` (the loss), `grad`; functions of the
     trained parameters on this batch with this step's draws, `value_fn` or `obj_fn` (the loss), `grad_fn` (its gradient)
-    and `output_fn` or `logits_fn` (the model's outputs); with a `curvature`, `factors`. For one that says
+    and `output_fn` or `logits_fn` (the model's outputs); `weight`, what the batch's examples or tokens weigh together,
+    by which `optim.multi_steps` counts it; with a `curvature`, `factors`. For one that says
     `uses_gradient = False` no gradient is computed, and its `grads` are zeros.
 
     Where the optimizer holds a `dynamic_loss_scale`, the loss is multiplied by it, and a step that it skips leaves what
@@ -90,6 +91,7 @@ def training_step(
     known["value_fn"] = value_fn
     if not takes_anything(optimizer):  # optax's line searches refuse arguments that they do not know
         known |= {"obj_fn": value_fn, "output_fn": output_fn, "logits_fn": output_fn, "grad_fn": grad_fn}
+        known["weight"] = sums["loss"]["weight"].high
     updates, opt_state = call_update(optimizer, grads, state.opt_state, trained, known)
     params = join(optim.apply_updates(trained, updates), state.params)
     model_state = keep_frozen(state.state, model_state, freeze)

@@ -109,11 +109,23 @@ def test_train_says_what_it_does(made, dlkit, tmp_path):
     assert code == 0
     for text in (
         f"dlkit {__version__}", "jax ", "64 / 24 = 3 updates an epoch (the last of 16), x 2 epochs = 6 updates",
+        "[train.early_stopping] monitor = \"valid/loss\", patience = 5", "the weights are those after epoch",
         "64 train, 40 valid, 60 test", "conv1", "parameters", "epoch 2/2", "valid/loss", "test set, 60 examples",
         "accuracy", str(tmp_path / "talk" / "model"), f"dlkit eval {tmp_path / 'talk'}",
         f"dlkit predict {tmp_path / 'talk'} {tmp_path / 'talk' / 'example.png'}",
     ):  # fmt: skip
         assert text in out
+
+
+def test_the_resolved_config_is_shown_and_is_a_config(made, dlkit, tmp_path):
+    """Ask 38: printed as it is saved."""
+    config, run = made
+    code, out, _ = dlkit("train", config, "train.epochs=7", "--show-config", "--run-dir", tmp_path / "none")
+    assert code == 0
+    assert not (tmp_path / "none").exists()
+    (tmp_path / "shown.toml").write_text(out)
+    assert load(tmp_path / "shown.toml") == load(config, ["train.epochs=7"])
+    assert dlkit("train", run, "--show-config")[1].strip() in (run / "config.toml").read_text()
 
 
 def test_training_from_the_resolved_config_repeats_the_run_bit_for_bit(made, dlkit, tmp_path):
@@ -174,7 +186,7 @@ def test_predict(made, dlkit):
     code, text, _ = dlkit("predict", run, run / "example.png")
     assert f"example.png: {found[0]['class']}" in text
     code, text, _ = dlkit("predict", run, run / "example.png", "--invert")
-    assert "%" in text
+    assert " %  #" in text
 
 
 def test_predict_agrees_with_the_model_on_the_data(made, dlkit, tmp_path):
@@ -231,7 +243,12 @@ def test_a_billion_parameter_config_is_summed_up_in_two_seconds(made, dlkit):
         (["train"], ["CONFIG"]),
         (["trian", "CONFIG"], ["train"]),
         (["train", "CONFIG", "--no-such-option"], ["no-such-option"]),
-        (["eval", "nowhere"], ["nowhere"]),
+        (["eval", "nowhere"], ["there is no run 'nowhere'", "runs/NAME"]),
+        (["eval", "RUNO"], ["there is no run", "did you mean", "RUN'?"]),
+        (
+            ["train", "CONFIG", "loss.name=crossentropy"],
+            ["loss.name: got 'crossentropy'; did you mean 'cross_"],
+        ),
         (["eval", "CONFIG", "--split", "all"], ["test"]),
         (["predict", "RUN", "none.png"], ["none.png"]),
         (["predict", "RUN", "CONFIG"], ["not a PNG"]),
@@ -242,13 +259,13 @@ def test_a_billion_parameter_config_is_summed_up_in_two_seconds(made, dlkit):
 )
 def test_user_errors_are_one_message_and_exit_code_2(made, dlkit, tmp_path, args, words):
     config, run = made
-    names = {"CONFIG": str(config), "RUN": str(run)}
+    names = {"CONFIG": str(config), "RUN": str(run), "RUNO": f"{run}o"}
     if args[0] == "train":
         args = [*args, "--run-dir", str(tmp_path / "r")]
     code, _, err = dlkit(*[names.get(a, a) for a in args])
     assert code == 2
     for word in words:
-        assert word in err
+        assert word.replace("RUN", str(run)) in err if word.startswith("RUN") else word in err
     assert not (tmp_path / "r" / "checkpoints").exists()
 
 
@@ -300,12 +317,12 @@ def test_help_reads_well(dlkit):
     for word in ("train", "eval", "predict", "summary", "plot", "doctor", "Exit codes"):
         assert word in out
     assert dlkit()[1] == out
-    for command in ("train", "eval", "predict", "summary", "plot", "doctor"):
+    for command in ("train", "eval", "predict", "generate", "summary", "plot", "doctor"):
         code, out, _ = dlkit(command, "--help")
         assert code == 0
         assert "usage: dlkit " + command in out
-        assert "STR" not in out
-    assert "(default: )" not in dlkit("predict", "--help")[1]
+        for word in ("STR", "INT", "FLOAT", "None", "(default: )", "()"):
+            assert word not in out
 
 
 def test_the_installed_program():

@@ -55,6 +55,7 @@ def test_facts_of_this_machine(capsys):
     named = dict(facts)
     assert {"dlkit", "python", "jax", "jaxlib", "devices", "cores", "extras"} <= named.keys()
     assert "cpu" in named["devices"]
+    assert "without" in named or "sympy" in named["extras"]
     code = main(["doctor"])
     out = capsys.readouterr().out
     assert named["jax"] in out
@@ -70,3 +71,18 @@ def test_missing_packages_are_named_with_one_command(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "missing packages: scikit-learn" in out
     assert 'pip install -e ".[train]"' in out
+
+
+def test_what_only_some_need_is_no_problem(monkeypatch):
+    import importlib.util
+
+    _, problems = examine()
+    real = importlib.util.find_spec
+    lacking = ("tokenizers", "sympy")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name in lacking else real(name, *a))
+    facts, lacked = examine()
+    assert lacked == problems
+    told = [value for name, value in facts if name == "without"]
+    assert [text.split(",")[0] for text in told] == list(lacking)
+    assert 'pip install -e ".[text]"' in told[0]
+    assert 'pip install -e ".[labs]"' in told[1]

@@ -57,7 +57,7 @@ def test_a_finished_run_is_shown_again(dlkit, run):
     before = contents(run)
     code, out, _ = dlkit(run)
     assert code == 0
-    assert "has ended: 2 epochs are trained, 2 are asked for; nothing to train" in out
+    assert "has ended: 2 of 2 epochs trained; nothing to train" in out
     assert "going on with it" not in out
     assert "accuracy" in out
     after = contents(run)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dlkit import data, inspect, models
+from dlkit import data, inspect, models, train
 from dlkit.cli.draw_codes import draw_codes
 
 matplotlib = pytest.importorskip("matplotlib")
@@ -65,8 +65,9 @@ def test_a_scatter_has_a_color_and_a_name_for_each_class(tmp_path, drawn):
         inspect.latent_scatter(codes[:, :1], labels, tmp_path / "b.png")
 
 
-def test_a_denoising_run_shows_what_was_hidden_and_what_became_of_it(tmp_path, drawn):
-    model = models.autoencoder((8, 8, 1), (8,), 2, mask=0.5)
+@pytest.mark.parametrize("around", [lambda model: model, train.Policy(compute="bfloat16")], ids=["", "half"])
+def test_a_denoising_run_shows_what_was_hidden_and_what_became_of_it(tmp_path, drawn, around):
+    model = around(models.autoencoder((8, 8, 1), (8,), 2, mask=0.5))
     (path,) = draw_codes(tmp_path, model, model.init(jax.random.key(0)), None, data.digits())
     assert path.name == "reconstructions.png"
     given, seen, rebuilt = np.split(shown(drawn[0]), 3)
@@ -75,8 +76,12 @@ def test_a_denoising_run_shows_what_was_hidden_and_what_became_of_it(tmp_path, d
     assert rebuilt.std() > 0
 
 
-def test_a_vae_of_two_numbers_shows_samples_the_plane_and_the_codes(tmp_path, drawn):
-    model = models.vae((8, 8, 1), (8,), 2)
+@pytest.mark.parametrize(
+    "around", [lambda model: model, train.Policy("bfloat16", "bfloat16", "bfloat16")], ids=["", "half"]
+)
+def test_a_vae_of_two_numbers_shows_samples_the_plane_and_the_codes(tmp_path, drawn, around):
+    """Under a policy too, which puts another layer around the model."""
+    model = around(models.vae((8, 8, 1), (8,), 2))
     made = draw_codes(tmp_path, model, model.init(jax.random.key(0)), None, data.digits())
     assert [p.name for p in made] == ["reconstructions.png", "samples.png", "manifold.png", "latent.png"]
     assert [shown(f).shape for f in drawn[1:3]] == [(80, 80), (160, 160)]

@@ -41,7 +41,7 @@ def test_learning_curves(tmp_path, drawn):
     assert loss.get_yscale() == "log"
     assert (accuracy.get_xlabel(), accuracy.get_ylabel()) == ("epoch", "accuracy (%)")
     assert "best 0.6 (epoch 2)" in texts(figure)
-    assert "best 75.00% (epoch 2)" in texts(figure)
+    assert "best 75.00 % (epoch 2)" in texts(figure)
     assert "digits" in texts(figure)
 
 
@@ -59,7 +59,7 @@ def test_confusion_matrix(tmp_path, drawn):
     shown = texts(drawn[0])
     for text in ("8", "2", "10", "cat", "dog", "true class", "predicted class"):
         assert text in shown
-    assert any("90.00% of 20 examples are right" in text for text in shown)
+    assert any("90.00 % of 20 examples are right" in text for text in shown)
     confusion_matrix(np.zeros((3, 3)), None, tmp_path / "empty.png")
     confusion_matrix(np.eye(30), None, tmp_path / "large.png")
     with pytest.raises(ValueError, match="square"):
@@ -75,7 +75,7 @@ def test_misclassified_shows_the_surest_mistakes_first(tmp_path, drawn):
     misclassified(images, targets, predictions, probabilities, ["a", "b"], tmp_path / "m.png")
     titles = [axes.get_title() for axes in drawn[0].axes if axes.get_title()]
     assert titles == ["says b (90 %)\nis a", "says a (60 %)\nis b"]
-    assert any("2 of 5 (40.00%)" in text for text in texts(drawn[0]))
+    assert any("2 of 5 (40.00 %)" in text for text in texts(drawn[0]))
     np.testing.assert_array_equal(np.asarray(drawn[0].axes[0].images[0].get_array()).argmax(), images[1].argmax())
 
 

@@ -172,7 +172,7 @@ def test_layer_scale_and_drop_path_are_in_the_block():
 def test_what_is_refused():
     with pytest.raises(ValueError, match="multiple of 4"):
         nn.Bottleneck(4, 6)
-    with pytest.raises(ValueError, match="2 spatial axes"):
+    with pytest.raises(ValueError, match="dims=2, got 2 axes"):
         nn.SqueezeExcite(4, 2)(nn.SqueezeExcite(4, 2).init(KEY), jnp.ones((3, 4)))
     with pytest.raises(TypeError, match="floating"):
         nn.SqueezeExcite(4, 2)(nn.SqueezeExcite(4, 2).init(KEY), jnp.ones((1, 3, 3, 4), jnp.int32))

@@ -169,8 +169,11 @@ def test_drop_block_drops_squares():
         (lambda: nn.DropPath(-0.1), r"DropPath wants a rate"),
         (lambda: nn.GaussianDropout(1.0), r"rate in \[0, 1\)"),
         (lambda: nn.GaussianNoise(-1.0), "standard deviation"),
-        (lambda: nn.SpatialDropout(0.5).apply({}, None, jnp.ones((3, 4)), MODE), "2 spatial axes"),
-        (lambda: nn.DropBlock(0.5).apply({}, None, jnp.ones((1, 4, 4, 2)), MODE), "H, W >= block"),
+        (lambda: nn.SpatialDropout(0.5).apply({}, None, jnp.ones((3, 4)), MODE), "at least 3 axes"),
+        (
+            lambda: nn.DropBlock(0.5).apply({}, None, jnp.ones((1, 4, 4, 2)), MODE),
+            "H and W of at least 7 because block=7",
+        ),
         (lambda: F.drop_path(KEY, jnp.ones(3), 0.5, batch_axes=2), "batch_axes=2"),
         (lambda: F.alpha_dropout(KEY, jnp.ones(3), 0.5, broadcast_axes=(1,)), "broadcast_axes"),
         (lambda: nn.DropPath(0.5).apply({}, None, jnp.ones((3, 4)), training(None)), "needs a key"),

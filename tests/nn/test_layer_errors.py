@@ -1,4 +1,5 @@
-"""What every layer says, literally, to a wrong size, a missing or transposed parameter, and a wrong dtype."""
+"""What layers say, literally, to input and definitions that cannot be; what every layer says is in
+`test_layer_messages`."""
 
 import jax
 import jax.numpy as jnp
@@ -32,46 +33,37 @@ def zeros(*shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype)
 
 
-# --- the size of the input -------------------------------------------------------------------------------------------
-
-# the layer, an input of a wrong size, how the layer calls itself, axis and reason
-SIZES = [
-    (nn.Linear(4, 3), (2, 5), "Linear(d_in=4, d_out=3)", "d_in=4"),
-    (nn.Maxout(4, 3), (2, 5), "Maxout(d_in=4, d_out=3)", "d_in=4"),
-    (nn.GatedLinear(4, 3), (2, 5), "GatedLinear(d_in=4, d_out=3)", "d_in=4"),
-    (nn.Conv(4, 3, 3), (2, 8, 8, 5), "Conv(c_in=4, c_out=3, kernel=3)", "c_in=4"),
-    (nn.BatchNorm(4), (2, 5), "BatchNorm(d=4)", "d=4"),
-    (nn.LayerNorm(4), (2, 5), "LayerNorm(d=4)", "d=4"),
-    (nn.RMSNorm(4), (2, 5), "RMSNorm(d=4)", "d=4"),
-    (nn.GroupNorm(2, 4), (2, 8, 8, 5), "GroupNorm(groups=2, d=4)", "d=4"),
-    (nn.PRelu(4), (2, 5), "PRelu(d=4)", "d=4"),
-]
-
-
-@pytest.mark.parametrize(("layer", "shape", "name", "because"), SIZES, ids=lambda v: type(v).__name__)
-def test_wrong_size(layer, shape, name, because):
-    text, notes = message(ValueError, layer, layer.init(KEY), zeros(*shape))
-    assert text == (f"{name} got x of shape {shape}: expected the last axis to have size 4 because {because}, got 5")
-    assert notes == [f"in layer body = {name}, input float32[{','.join(map(str, shape))}]"]
-
-
-def test_no_axis_at_all():
-    text, _ = message(ValueError, nn.Linear(4, 3), nn.Linear(4, 3).init(KEY), zeros())
-    assert text == "Linear(d_in=4, d_out=3) got x of shape (): it has no axis -1"
-
+# --- axes and sizes --------------------------------------------------------------------------------------------------
 
 RANKS = [
     (
+        nn.Linear(4, 3),
+        (),
+        "Linear(d_in=4, d_out=3) got x of shape (): expected the last axis to have size 4 because d_in=4, got no such "
+        "axis",
+    ),
+    (
+        nn.DropBlock(0.5, 7),
+        (6, 8, 3),
+        "DropBlock(rate=0.5) got x of shape (6, 8, 3): expected H and W of at least 7 because block=7, got 6 and 8",
+    ),
+    (
+        nn.PixelUnshuffle(2),
+        (6, 5, 3),
+        "PixelUnshuffle(factor=2) got x of shape (6, 5, 3): expected axis -2 to have a size that 2 divides because "
+        "factor=2, got 5",
+    ),
+    (
         nn.GroupNorm(2, 4),
         (8, 4),
-        "GroupNorm(groups=2, d=4) got x of shape (8, 4): expected at least 3 axes because dims=2; "
-        "set dims to the number of spatial axes",
+        "GroupNorm(groups=2, d=4) got x of shape (8, 4): expected at least 3 axes, [..., *spatial, C], because dims=2, "
+        "got 2 axes; set dims to the number of spatial axes",
     ),
-    (nn.Flatten(), (8, 4), "Flatten() got x of shape (8, 4): expected at least 3 axes because dims=3"),
+    (nn.Flatten(), (8, 4), "Flatten() got x of shape (8, 4): expected at least 3 axes because dims=3, got 2 axes"),
     (
         nn.Reshape((2, 2), dims=2),
         (4,),
-        "Reshape(shape=(2, 2), dims=2) got x of shape (4,): expected at least 2 axes because dims=2",
+        "Reshape(shape=(2, 2), dims=2) got x of shape (4,): expected at least 2 axes because dims=2, got 1 axis",
     ),
     (
         nn.Reshape((2, 3)),
@@ -89,107 +81,7 @@ def test_wrong_rank(layer, shape, want):
     assert notes[0].startswith(f"in layer body = {type(layer).__name__}(")
 
 
-SPATIAL = [nn.Conv(4, 3, 3), nn.MaxPool(2), nn.AvgPool(2), nn.GlobalAvgPool(), nn.GlobalMaxPool()]
-
-
-@pytest.mark.parametrize("layer", SPATIAL, ids=lambda v: type(v).__name__)
-def test_too_few_spatial_axes(layer):
-    text, notes = message(ValueError, layer, layer.init(KEY), zeros(8, 4))
-    assert "x is [8, 4]" in text
-    assert notes[0].startswith(f"in layer body = {type(layer).__name__}(")
-    assert notes[0].endswith("input float32[8,4]")
-
-
-# --- parameters ------------------------------------------------------------------------------------------------------
-
-# layer, the parameter, its shape, and whether transposing it shows
-LEAVES = [
-    (nn.Linear(4, 3), "w", (4, 3), True),
-    (nn.Linear(4, 3), "b", (3,), False),
-    (nn.Maxout(4, 3), "w", (4, 6), True),
-    (nn.GatedLinear(4, 3), "w", (4, 6), True),
-    (nn.Conv(4, 3, (3, 2)), "w", (3, 2, 4, 3), True),
-    (nn.Conv(4, 3, (3, 2)), "b", (3,), False),
-    (nn.Embedding(5, 3), "table", (5, 3), True),
-    (nn.BatchNorm(4), "scale", (4,), False),
-    (nn.LayerNorm(4), "shift", (4,), False),
-    (nn.RMSNorm(4), "scale", (4,), False),
-    (nn.GroupNorm(2, 4), "scale", (4,), False),
-    (nn.PRelu(4), "slope", (4,), False),
-]
-
-
-@pytest.mark.parametrize(("layer", "leaf", "shape", "matrix"), LEAVES, ids=lambda v: str(v)[:20])
-def test_missing_transposed_and_integer_parameters(layer, leaf, shape, matrix):
-    params = layer.init(KEY)
-    assert params[leaf].shape == shape
-    from dlkit.nn.checks import describe, shape_of
-
-    head = "Chain got parameters that Chain.init does not make:\n"
-    owner = f"expected {shape_of(params[leaf])} because body is {describe(layer)}"
-    without = {k: v for k, v in params.items() if k != leaf}
-    assert message(ValueError, layer, without, zeros(2, 4))[0] == f"{head}  body/{leaf}: missing, {owner}"
-    integer = {**params, leaf: params[leaf].astype(jnp.int32)}
-    size = ",".join(map(str, shape))
-    want = f"{head}  body/{leaf}: {owner}, got int32[{size}]"
-    assert message(ValueError, layer, integer, zeros(2, 4))[0] == want
-    if matrix:
-        turned = {**params, leaf: params[leaf].T}
-        size = ",".join(map(str, shape[::-1]))
-        want = f"{head}  body/{leaf}: {owner}, got float32[{size}] (its axes are permuted: transpose it)"
-        assert message(ValueError, layer, turned, zeros(2, 4))[0] == want
-
-
 # --- dtypes ----------------------------------------------------------------------------------------------------------
-
-WEIGHTS, STATISTICS = "it is multiplied by weights", "its mean and variance are taken"
-POOLS, ACTIVATIONS = "pooling works on real numbers", "activations are functions of real numbers"
-DTYPES = [
-    (nn.Linear(4, 3), (2, 4), "Linear(d_in=4, d_out=3)", WEIGHTS),
-    (nn.Maxout(4, 3), (2, 4), "Maxout(d_in=4, d_out=3)", WEIGHTS),
-    (nn.GatedLinear(4, 3), (2, 4), "GatedLinear(d_in=4, d_out=3)", WEIGHTS),
-    (nn.Conv(4, 3, 3), (2, 8, 8, 4), "Conv(c_in=4, c_out=3, kernel=3)", WEIGHTS),
-    (nn.PRelu(4), (2, 4), "PRelu(d=4)", WEIGHTS),
-    (nn.BatchNorm(4), (2, 4), "BatchNorm(d=4)", STATISTICS),
-    (nn.LayerNorm(4), (2, 4), "LayerNorm(d=4)", STATISTICS),
-    (nn.RMSNorm(4), (2, 4), "RMSNorm(d=4)", STATISTICS),
-    (nn.GroupNorm(2, 4), (2, 8, 8, 4), "GroupNorm(groups=2, d=4)", STATISTICS),
-    (nn.MaxPool(2), (2, 8, 8, 4), "MaxPool(window=2)", POOLS),
-    (nn.AvgPool(2), (2, 8, 8, 4), "AvgPool(window=2)", POOLS),
-    (nn.GlobalAvgPool(), (2, 8, 8, 4), "GlobalAvgPool()", POOLS),
-    (nn.GlobalMaxPool(), (2, 8, 8, 4), "GlobalMaxPool()", POOLS),
-    (nn.Dropout(0.5), (2, 4), "Dropout(rate=0.5)", "what is kept is divided by 1 - rate"),
-    *[
-        (layer, (2, 4), f"{type(layer).__name__}()", ACTIVATIONS)
-        for layer in (
-            nn.Celu(), nn.Crelu(), nn.Elu(), nn.Geglu(), nn.Gelu(), nn.Glu(), nn.HardShrink(), nn.HardSigmoid(),
-            nn.HardSwish(), nn.HardTanh(), nn.LeakyRelu(), nn.LogSigmoid(), nn.LogSoftmax(), nn.Mish(), nn.Reglu(),
-            nn.Relu(), nn.Relu6(), nn.Selu(), nn.Sigmoid(), nn.Silu(), nn.SoftShrink(), nn.Softmax(), nn.Softmin(),
-            nn.Softplus(), nn.Softsign(), nn.Sparsemax(), nn.Squareplus(), nn.Swiglu(), nn.Swish(), nn.Tanh(),
-            nn.TanhShrink(),
-        )
-    ],
-    (nn.Threshold(1.0, 2.0), (2, 4), "Threshold(threshold=1.0, value=2.0)", ACTIVATIONS),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("layer", "shape", "name", "because"), DTYPES, ids=lambda v: type(v).__name__)
-def test_integers_where_floats_are_wanted(layer, shape, name, because):
-    text, notes = message(TypeError, layer, layer.init(KEY), zeros(*shape, dtype=jnp.int32))
-    assert text == (
-        f"{name} got x of dtype int32 and shape {shape}: expected floating point because {because}; "
-        f"write x.astype(jnp.float32), or put an nn.Rescale in front"
-    )
-    assert notes == [f"in layer body = {name}, input int32[{','.join(map(str, shape))}]"]
-
-
-def test_floats_where_integers_are_wanted():
-    text, notes = message(TypeError, nn.Embedding(5, 3), nn.Embedding(5, 3).init(KEY), zeros(2, 4))
-    assert text == (
-        "Embedding(vocab=5, d=3) got x of dtype float32 and shape (2, 4): expected integers because they are row "
-        "numbers of the table; write x.astype(jnp.int32)"
-    )
-    assert notes == ["in layer body = Embedding(vocab=5, d=3), input float32[2,4]"]
 
 
 @pytest.mark.parametrize("layer", [nn.Linear(4, 3), nn.Maxout(4, 3), nn.Conv(4, 3, 1, dims=1), nn.PRelu(4)], ids=repr)
@@ -199,6 +91,22 @@ def test_weights_of_another_dtype(layer):
         "got x of dtype bfloat16 and weights of dtype float32: expected one dtype because nothing is promoted "
         "silently; cast one of them"
     )
+
+
+REAL = [nn.LayerNorm(4), nn.MaxPool(2), nn.Gelu(), nn.Softmax(), nn.Dropout(0.5)]
+
+
+@pytest.mark.parametrize("layer", REAL, ids=repr)
+def test_complex_numbers_where_real_ones_are_wanted(layer):
+    text, _ = message(TypeError, layer, layer.init(KEY), zeros(2, 2, 4, dtype=jnp.complex64))
+    assert " got x of dtype complex64 and shape (2, 2, 4): expected floating point because " in text
+    assert text.endswith("; give it the real and the imaginary part as channels")
+
+
+def test_complex_weights_take_complex_numbers():
+    layer = nn.Linear(4, 3)
+    params = jax.tree.map(lambda p: p.astype(jnp.complex64), layer.init(KEY))
+    assert layer(params, zeros(2, 4, dtype=jnp.complex64)).dtype == jnp.complex64
 
 
 def test_an_id_outside_the_table_is_seen():

@@ -477,7 +477,7 @@ class TestMinimize:
         np.testing.assert_array_equal(p, 1.0)
 
     def test_a_run_that_leaves_the_domain_keeps_the_last_good_point(self, x64):
-        p, result = optim.minimize(lambda p: p[0] - jnp.log(p[0]), jnp.array([0.5]), optim.sgd(-1.0), 10)
+        p, result = optim.minimize(lambda p: p[0] - jnp.log(p[0]), jnp.array([0.5]), optim.scale(1.0), 10)
         assert optim.Stop(int(result.reason)) is optim.Stop.NOT_FINITE
         assert bool(jnp.isfinite(result.value))
         assert float(p[0]) > 0

@@ -265,6 +265,29 @@ class TestAccumulation:
         assert updates[-1] == -512
         assert updates.dtype == jnp.bfloat16
 
+    @pytest.mark.parametrize("mean", [True, False])
+    def test_calls_count_by_their_weight(self, mean, x64):
+        """Means over 3, 0 and 5 tokens, one of them 0 / 0: the large batch's mean over 8, whatever comes before."""
+        grads, weights = np.array([1.0, np.nan, 3.0, 2.0, 4.0, 7.0]), jnp.array([3, 0, 5, 1, 2, 1])
+        tx, plain = optim.multi_steps(optim.adam(0.1, eps=0.5), 3, use_grad_mean=mean), optim.adam(0.1, eps=0.5)
+
+        def step(carry, call):
+            p, state = carry
+            updates, state = tx.update(call[0], state, p, weight=call[1])
+            return (p + updates, state), None
+
+        p = jnp.zeros(())
+        (got, state), _ = jax.lax.scan(step, (p, tx.init(p)), (jnp.asarray(grads), weights))
+        expected, held = p, plain.init(p)
+        for total in (3 * 1.0 + 5 * 3.0, 2.0 + 2 * 4.0 + 7.0):
+            updates, held = plain.update(jnp.asarray(total / (8 if total == 18 else 4) if mean else total), held)
+            expected += updates
+        np.testing.assert_allclose(got, expected, rtol=1e-14)
+        assert (int(state.mini_step), float(state.acc_weight)) == (0, 0.0)
+        for weight in (-1, jnp.ones(2)):
+            with pytest.raises(ValueError, match=r"multi_steps: weight is .*, wanted a number of 0 or more"):
+                tx.update(p, state, p, weight=weight)
+
     def test_apply_every_equals_optax(self):
         got, _ = run(optim.chain(optim.sgd(0.1, 0.9), optim.apply_every(3)), 7)
         expected, _ = run(optax.chain(optax.sgd(0.1, 0.9), optax.apply_every(3)), 7)

@@ -11,7 +11,7 @@ from optimizer_rows.paths import ADAM, LR, at
 
 
 def bowl(params):
-    squares = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)]
+    squares = [jnp.sum(jnp.real(leaf * jnp.conj(leaf))) for leaf in jax.tree.leaves(params)]
     return sum(squares[1:], squares[0]) if squares else jnp.zeros(())
 
 

@@ -31,14 +31,15 @@ class Local(optim.Transform):
 
     def compute(self, grads, state, params):
         def wide(x):
-            return jnp.asarray(x, jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
+            wide = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+            return x if jnp.iscomplexobj(x) else jnp.asarray(x, wide)
 
         def residuals(p):  # J' J = 4, J' r = the gradient at `params`
             root = CURVATURE**0.5
             return jax.tree.map(lambda p, p0, g: root * (wide(p) - wide(p0)) + wide(g) / root, p, params, grads)
 
         def loss(p):
-            return sum((jnp.sum(r**2) / 2 for r in jax.tree.leaves(residuals(p))), jnp.zeros(()))
+            return sum((jnp.sum(jnp.real(r * jnp.conj(r))) / 2 for r in jax.tree.leaves(residuals(p))), jnp.zeros(()))
 
         def outputs(p):
             return jnp.concatenate([2 * wide(leaf).ravel() for leaf in jax.tree.leaves(p)])[None]

@@ -48,7 +48,13 @@ RECIPES = {
     ),
     "multi_steps": (
         optim.multi_steps(optim.adam(0.2), 2),
-        ["mini_step", "gradient_step", "acc_grads/w", *(f"inner_opt_state/{path}" for path in at(ADAM, LR))],
+        [
+            "mini_step",
+            "gradient_step",
+            "acc_grads/w",
+            "acc_weight",
+            *(f"inner_opt_state/{path}" for path in at(ADAM, LR)),
+        ],
     ),
     "inject_hyperparams": (
         optim.inject_hyperparams(optim.adam)(0.1),

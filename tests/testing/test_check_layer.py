@@ -109,6 +109,12 @@ class WeakState(Calls):
 
 
 @dataclass(frozen=True)
+class PythonState(Calls):
+    def init_state(self):
+        return {"n": 0}
+
+
+@dataclass(frozen=True)
 class FloatingState(Calls):
     def apply(self, params, state, x, mode):
         return x, {"n": state["n"].astype(jnp.float32) + 1.0}
@@ -215,6 +221,7 @@ FAULTS: list[tuple[str, Callable[[], Layer], str]] = [
     ("a child is told EVAL in training", ForgetsMode, "training draws"),
     ("weights without the scale", lambda: Dense(32, 8, std=4.0), "fresh scale"),
     ("the state starts weakly typed", WeakState, "strong types"),
+    ("the state starts as a Python number", PythonState, "strong types"),
     ("the state changes its dtype", FloatingState, "state type"),
     ("the state changes its dtype, so it is traced again", FloatingState, "traced once"),
     ("the state is dropped in evaluation", ForgottenState, "state type"),

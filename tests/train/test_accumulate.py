@@ -84,6 +84,22 @@ def test_accumulation_is_the_large_batch(whole, accumulate):
     assert int(state.step) == 10
 
 
+def test_batches_in_turn_are_the_large_batch(whole):
+    """`multi_steps` in training, four calls an update: each counts by the weight of its tokens."""
+    task = train.Task(Tagger(), losses.cross_entropy, regularizer=losses.l2(1e-2))
+    tx = optim.multi_steps(optimizer(), 4)
+    state, step = train.create_state(task.model, tx, jax.random.key(0)), train.make_step(task, tx)
+    for t in range(10):
+        for i in range(4):
+            state, _ = step(state, jax.tree.map(lambda leaf, i=i: leaf[i::4], tokens(t)))
+        used = optim.report(state.opt_state)
+        for name in ("learning_rate", "grad_norm", "update_norm"):
+            np.testing.assert_allclose(used[name], whole[1][t]["used"][name], rtol=2e-6)
+    assert step.traces == 1
+    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(whole[0].params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+
+
 def test_logged_values_are_those_used(whole):
     """The schedule counts optimizer steps, with accumulation and after restoring (ask 44)."""
     schedule = optax.warmup_cosine_decay_schedule(0.01, 0.1, 3, 10)

@@ -31,6 +31,7 @@ def fake_run(console, *, steps, epochs, log_every, seconds_a_step, monkeypatch):
     run = SimpleNamespace(
         task=problem.task(), loader=data.Loader(problem.points(), 16), valid=None, run_dir=None, resumed_from=None,
         epochs=epochs, steps_per_epoch=steps // epochs, total_steps=steps, step=0, epoch=0, stopped_because=None,
+        callbacks=[],
     )  # fmt: skip
     console.on_start(run)
     writes = []
@@ -153,6 +154,20 @@ def test_header_and_lines_of_a_real_run():
     assert "epoch 2/2  loss " in text
     assert "valid/accuracy" in text
     assert "ended after 14 steps" in text
+    assert "the weights are" not in text
+
+
+def test_the_end_says_whose_weights_there_are():
+    class Scripted(train.Callback):
+        def on_epoch(self, run, row):
+            row["valid/loss"] = [3.0, 1.25, 2.0][row["epoch"] - 1]
+
+    stream = io.StringIO()
+    stopping = train.EarlyStopping(patience=5)
+    callbacks = [Scripted(), stopping, train.Console(stream, show_header=False)]
+    train.fit(problem.task(), problem.optimizer(), problem.points(20), epochs=3, batch_size=20, callbacks=callbacks)
+    assert stopping.restored_epoch == 2
+    assert stream.getvalue().endswith("3 epochs\nthe weights are those after epoch 2, the best (valid/loss 1.25)\n")
 
 
 def test_progress_line():
@@ -161,7 +176,7 @@ def test_progress_line():
     console._row = {"step": 50, "train/loss": 0.5, "train/accuracy": 0.9}
     assert console.line(run).endswith("? steps/s  ? left")  # before the first step
     console._marks.append((time.perf_counter() - 10.0, 0))
-    assert console.line(run) == "epoch 1/3  step 50/150  loss 0.5  accuracy 90.00%  5 steps/s  0:20 left"
+    assert console.line(run) == "epoch 1/3  step 50/150  loss 0.5  accuracy 90.00 %  5 steps/s  0:20 left"
     assert module.clock(3725.0) == "1:02:05"
 
 

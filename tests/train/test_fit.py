@@ -223,6 +223,22 @@ def test_traced_once_with_validation_restore_and_a_new_rate(tmp_path):
         assert traces == {True: 1, False: 1}
 
 
+def test_max_traces_of_the_loop():
+    """Ask 8: a trace too many names the leaf, what it was and what it is; where it is meant, it is allowed."""
+
+    class Growing(data.Loader):
+        def batch(self, epoch, index):
+            rows = 8 if epoch == 0 else 12
+            return {name: field[:rows] for name, field in super().batch(epoch, index).items()}
+
+    task, loader = problem.task(problem.network(norm=False)), Growing(problem.points(24), 12)
+    with pytest.raises(train.RetraceError) as caught:
+        train.fit(task, optim.sgd(0.1), loader, epochs=2)
+    assert "training_step would be traced again (number 2, max_traces=1)" in str(caught.value)
+    assert "2/x: expected float32[8,4], got float32[12,4]" in str(caught.value)
+    assert train.fit(task, optim.sgd(0.1), loader, epochs=2, max_traces=2).last["step"] == 4
+
+
 class Scripted(train.Callback):
     """Puts given numbers in the place of valid/loss, in front of what reads it."""
 
@@ -327,7 +343,7 @@ def test_gradient_norm_in_rows():
 
 def test_bad_arguments(tmp_path):
     task, optimizer, ds = problem.task(), problem.optimizer(), problem.points(20)
-    for name in ("epochs", "log_every", "max_steps"):
+    for name in ("epochs", "log_every", "max_steps", "max_traces"):
         with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
             train.fit(task, optimizer, ds, **{name: 0})
     with pytest.raises(TypeError, match=r"a callback must be a train\.Callback"):
@@ -348,7 +364,7 @@ def test_a_failing_save_stops_or_warns(tmp_path):
     saver = train.Checkpointer(on_error="warn")
     with pytest.warns(train.CheckpointWarning, match="saving step 1 .* training goes on"):
         result = train.fit(task, optimizer, ds, epochs=1, run_dir=tmp_path, callbacks=[saver])
-    assert result.stopped_because == "1 epochs"
+    assert result.stopped_because == "1 epoch"
 
 
 MESH = """

@@ -86,7 +86,7 @@ def test_one_run_in_a_directory_at_a_time(tmp_path):
             fit(task, optimizer, ds, epochs=1, run_dir=tmp_path)
         assert half.is_dir()
         other.send_signal(signal.SIGKILL)
-    assert fit(task, optimizer, ds, epochs=1, run_dir=tmp_path).stopped_because == "1 epochs"
+    assert fit(task, optimizer, ds, epochs=1, run_dir=tmp_path).stopped_because == "1 epoch"
     assert fit(task, optimizer, ds, epochs=2, run_dir=tmp_path).stopped_because == "2 epochs"  # released at the end
 
     class Nested(train.Callback):

@@ -1,6 +1,5 @@
 """The step: what it computes, traced once, donated, keyed by its number."""
 
-import sys
 from dataclasses import dataclass
 
 import jax
@@ -348,34 +347,3 @@ def test_tasks_are_values():
     assert problem.task() == problem.task()
     assert hash(problem.task()) == hash(problem.task())
     assert problem.task() != problem.task(metrics={})
-
-
-def test_calling_a_step_costs_little():
-    """Ask 39: over plain dicts, a compiled step runs hardly more Python than over a flat tuple of the same arrays.
-
-    Calls are counted, since times on a busy machine are noise; benchmarks/loop.py has the times.
-    """
-    task, optimizer = problem.task(problem.network(dropout=0.0, norm=False)), optim.sgd(1e-3, momentum=0.9)
-    state, batch = train.create_state(task.model, optimizer, jax.random.key(0)), problem.batch()
-    leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.copy, state))
-
-    def flat(leaves, batch):
-        new, measured = train.training_step(task, optimizer, jax.tree.unflatten(treedef, leaves), batch)
-        return jax.tree.leaves(new), measured
-
-    calls = {}
-    ways = {"dicts": (train.make_step(task, optimizer), state), "flat": (jax.jit(flat, donate_argnums=0), leaves)}
-    for name, (step, held) in ways.items():
-        for _ in range(3):
-            held, _ = step(held, batch)
-        calls[name] = 0
-
-        def count(frame, event, arg, name=name):
-            calls[name] += event in ("call", "c_call")
-
-        sys.setprofile(count)
-        try:
-            held, _ = step(held, batch)
-        finally:
-            sys.setprofile(None)
-    assert calls["dicts"] - calls["flat"] < 150, calls

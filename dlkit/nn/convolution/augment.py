@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Shaped
 
 from dlkit import functional
-from dlkit.nn.checks import check_rate, describe
+from dlkit.nn.checks import check_rank, check_rate, describe
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
 
@@ -38,8 +38,10 @@ class RandomFlip(Layer[Any, None]):
         return {}
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Shaped[Array, "*shape"], None]:
-        key = mode.rng("flip")
-        return (x if key is None else functional.random_flip(key, x, self.rate)), None
+        if (key := mode.rng("flip")) is None:
+            return x, None
+        check_rank(self, x, "[B, H, W, C]", 4, "it moves pictures", most=4)
+        return functional.random_flip(key, x, self.rate), None
 
 
 @dataclass(frozen=True)
@@ -66,5 +68,7 @@ class RandomCrop(Layer[Any, None]):
         return {}
 
     def apply(self, params: Any, state: None, x: Array, mode: Mode) -> tuple[Shaped[Array, "*shape"], None]:
-        key = mode.rng("crop")
-        return (x if key is None else functional.random_crop(key, x, self.pad)), None
+        if (key := mode.rng("crop")) is None:
+            return x, None
+        check_rank(self, x, "[B, H, W, C]", 4, "it moves pictures", most=4)
+        return functional.random_crop(key, x, self.pad), None

@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_space, describe
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.layer import Pure
 from dlkit.nn.linear import init_affine
@@ -35,6 +35,12 @@ class Kernel(Pure[P]):
     def kernel_shape(self) -> tuple[int, ...]:
         """The size of the kernel on each spatial axis."""
         return (self.kernel,) * self.dims if isinstance(self.kernel, int) else tuple(self.kernel)
+
+    def check_input(self, x: Any, c: int, field: str, like: Any) -> None:
+        """Raise unless x is `[..., *spatial, c]`, `field` the name of c, and of the dtype of the weight `like`."""
+        check_space(self, x, "kernel")
+        check_axis(self, x, -1, c, f"{field}={c}")
+        check_float(self, x, like)
 
     def check_kernel(self) -> None:
         if not 1 <= len(self.kernel_shape) <= 3 or min(self.kernel_shape) < 1:
@@ -100,8 +106,7 @@ class Conv(Kernel[ConvParams]):
         return init_affine(key, self, shape, compute_fans(shape, self.groups))
 
     def __call__(self, params: ConvParams, x: Array) -> Float[Array, "*out {self.c_out}"]:
-        check_axis(self, x, -1, self.c_in, f"c_in={self.c_in}")
-        check_float(self, x, params["w"])
+        self.check_input(x, self.c_in, "c_in", params["w"])
         return functional.conv(
             x,
             params["w"],

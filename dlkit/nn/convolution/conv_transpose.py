@@ -8,7 +8,6 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float
 from dlkit.nn.convolution.conv import Kernel, Padding, Size, check_groups
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.mode import fold_name
@@ -80,8 +79,7 @@ class ConvTranspose(Kernel[ConvTransposeParams]):
         return params
 
     def __call__(self, params: ConvTransposeParams, x: Array) -> Float[Array, "*out {self.c_out}"]:
-        check_axis(self, x, -1, self.c_in, f"c_in={self.c_in}")
-        check_float(self, x, params["w"])
+        self.check_input(x, self.c_in, "c_in", params["w"])
         return functional.conv_transpose(
             x,
             params["w"],

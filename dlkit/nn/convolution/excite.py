@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit.nn.activations import Sigmoid
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_space
 from dlkit.nn.initializers import Constant, Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Layer, Pure
 from dlkit.nn.linear import Linear
@@ -54,10 +54,9 @@ class SqueezeExcite(Pure[Any]):
         }
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*lead {self.d}"]:
+        check_space(self, x, "dims")
         check_axis(self, x, -1, self.d, f"d={self.d}")
         check_float(self, x, params["reduce"]["w"])
-        if x.ndim < self.dims + 1:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected {self.dims} spatial axes")
         y = x.mean(tuple(range(-self.dims - 1, -1)), keepdims=True)
         for name, part in self.children().items():
             y = part(params[name], y)  # pyright: ignore[reportCallIssue]

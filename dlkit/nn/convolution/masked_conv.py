@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import describe
 from dlkit.nn.convolution.conv import ConvParams, Kernel, Size
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.linear import init_affine
@@ -85,7 +85,6 @@ class MaskedConv(Kernel[ConvParams]):
         )
 
     def __call__(self, params: ConvParams, x: Array) -> Float[Array, "*out {self.c_out}"]:
-        check_axis(self, x, -1, self.c_in, f"c_in={self.c_in}")
-        check_float(self, x, params["w"])
+        self.check_input(x, self.c_in, "c_in", params["w"])
         w = jnp.where(jnp.asarray(self.seen()), params["w"], jnp.zeros((), params["w"].dtype))
         return functional.conv(x, w, params.get("b"))

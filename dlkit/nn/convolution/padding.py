@@ -7,7 +7,7 @@ import jax.numpy as jnp  # noqa: F401  (the doctests)
 from jaxtyping import Array, Shaped
 
 from dlkit import functional
-from dlkit.nn.checks import describe
+from dlkit.nn.checks import check_space, describe
 from dlkit.nn.layer import Pure
 
 __all__ = ["Crop", "Pad"]
@@ -50,8 +50,7 @@ class Pad(Pure[Any]):
             )
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*out"]:
-        dims = self.dims if isinstance(self.padding, int) else None
-        return functional.pad(x, self.padding, self.mode, self.value, dims=dims)
+        return functional.pad(x, self.padding, self.mode, self.value, dims=check_space(self, x, "padding"))
 
 
 @dataclass(frozen=True)
@@ -69,4 +68,4 @@ class Crop(Pure[Any]):
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*out"]:
-        return functional.crop(x, self.amount, dims=self.dims if isinstance(self.amount, int) else None)
+        return functional.crop(x, self.amount, dims=check_space(self, x, "amount"))

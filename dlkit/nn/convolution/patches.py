@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_space, describe
 from dlkit.nn.convolution.conv import ConvParams, Size
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.layer import Pure
@@ -65,6 +65,7 @@ class PatchEmbed(Pure[ConvParams]):
         return init_affine(key, self, shape, compute_fans(shape))
 
     def __call__(self, params: ConvParams, x: Array) -> Float[Array, "*lead n {self.d}"]:
+        check_space(self, x, "patch")
         check_axis(self, x, -1, self.c_in, f"c_in={self.c_in}")
         check_float(self, x, params["w"])
         return functional.linear(

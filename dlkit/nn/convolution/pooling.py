@@ -7,17 +7,13 @@ import jax.numpy as jnp  # noqa: F401  (the doctests)
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float
+from dlkit.nn.checks import check_float, check_space
 from dlkit.nn.convolution.conv import Padding, Size
 from dlkit.nn.layer import Pure
 
 __all__ = ["AvgPool", "GlobalAvgPool", "GlobalMaxPool", "MaxPool"]
 
 REAL = "pooling works on real numbers"
-
-
-def _dims(window: Size, dims: int) -> int:
-    return dims if isinstance(window, int) else len(window)
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ class MaxPool(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
-        dims = _dims(self.window, self.dims)
+        dims = check_space(self, x, "window")
         return functional.max_pool(x, self.window, self.stride, self.padding, ceil_mode=self.ceil_mode, dims=dims)
 
 
@@ -83,7 +79,7 @@ class AvgPool(Pure[Any]):
             self.padding,
             count_include_pad=self.count_include_pad,
             ceil_mode=self.ceil_mode,
-            dims=_dims(self.window, self.dims),
+            dims=check_space(self, x, "window"),
         )
 
 
@@ -105,6 +101,7 @@ class GlobalAvgPool(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*lead c"]:
         check_float(self, x, because=REAL)
+        check_space(self, x, "dims")
         return functional.global_avg_pool(x, dims=self.dims)
 
 
@@ -124,4 +121,5 @@ class GlobalMaxPool(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*lead c"]:
         check_float(self, x, because=REAL)
+        check_space(self, x, "dims")
         return functional.global_max_pool(x, dims=self.dims)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Shaped
 
 from dlkit import functional
 from dlkit.functional.convolution.resize import METHODS
-from dlkit.nn.checks import check_float, describe
+from dlkit.nn.checks import check_float, check_multiple, check_space, describe
 from dlkit.nn.layer import Pure
 
 __all__ = ["AdaptiveAvgPool", "AdaptiveMaxPool", "ChannelShuffle", "PixelShuffle", "PixelUnshuffle", "Upsample"]
@@ -46,7 +46,7 @@ class AdaptiveAvgPool(_Adaptive):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
-        return functional.adaptive_avg_pool(x, self.size, dims=_dims(self.size, self.dims))
+        return functional.adaptive_avg_pool(x, self.size, dims=check_space(self, x, "size"))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class AdaptiveMaxPool(_Adaptive):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because=REAL)
-        return functional.adaptive_max_pool(x, self.size, dims=_dims(self.size, self.dims))
+        return functional.adaptive_max_pool(x, self.size, dims=check_space(self, x, "size"))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,6 @@ class Upsample(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*out"]:
         check_float(self, x, because="it is interpolated")
-        given = self.scale if self.size is None else self.size
         return functional.resize(
             x,
             self.size,
@@ -118,7 +117,7 @@ class Upsample(Pure[Any]):
             self.method,
             align_corners=self.align_corners,
             antialias=self.antialias,
-            dims=_dims(given, self.dims),
+            dims=check_space(self, x, "scale" if self.size is None else "size"),
         )
 
 
@@ -145,6 +144,8 @@ class PixelShuffle(Pure[Any]):
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*out"]:
+        channels = self.factor ** check_space(self, x, "dims")
+        check_multiple(self, x, -1, channels, f"factor={self.factor} moves {channels} channels to one")
         return functional.pixel_shuffle(x, self.factor, dims=self.dims)
 
 
@@ -163,6 +164,8 @@ class PixelUnshuffle(Pure[Any]):
     dims: int = 2
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*out"]:
+        for axis in range(-check_space(self, x, "dims") - 1, -1):
+            check_multiple(self, x, axis, self.factor, f"factor={self.factor}")
         return functional.pixel_unshuffle(x, self.factor, dims=self.dims)
 
 
@@ -182,8 +185,5 @@ class ChannelShuffle(Pure[Any]):
     groups: int
 
     def __call__(self, params: Any, x: Array) -> Shaped[Array, "*shape"]:
+        check_multiple(self, x, -1, self.groups, f"groups={self.groups}")
         return functional.channel_shuffle(x, self.groups)
-
-
-def _dims(size: Any, dims: int) -> int | None:
-    return dims if isinstance(size, int | float) else None

@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, describe
 from dlkit.nn.convolution.conv import Conv, ConvParams, Kernel, Padding, Size
 from dlkit.nn.initializers import Initializer, Zeros, compute_fans, lecun_normal
 from dlkit.nn.layer import Layer, Pure
@@ -59,8 +59,7 @@ class DepthwiseConv(Kernel[ConvParams]):
         return init_affine(key, self, shape, compute_fans(shape, self.c))
 
     def __call__(self, params: ConvParams, x: Array) -> Float[Array, "*out {self.c*self.multiplier}"]:
-        check_axis(self, x, -1, self.c, f"c={self.c}")
-        check_float(self, x, params["w"])
+        self.check_input(x, self.c, "c", params["w"])
         return functional.conv(
             x,
             params["w"],

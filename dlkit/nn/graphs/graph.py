@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 from dlkit.functional import Graph
 from dlkit.functional.graphs.propagate import Aggregate
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.combinators import _Combinator
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode
@@ -50,11 +50,8 @@ def real_graph(layer: Layer, x: Any, d_in: int | None = None, like: Any = None, 
       ValueError: the last axis of the nodes is not `d_in`.
     """
     _check_graph(layer, x)
-    if jnp.ndim(x.nodes) != 2:
-        raise ValueError(
-            f"{describe(layer)} got nodes of shape {jnp.shape(x.nodes)}: expected [N, d]; for several graphs, use "
-            f"batch_graphs"
-        )
+    fix = "for several graphs, use batch_graphs"
+    check_rank(layer, x.nodes, "[N, d]", 2, "a node is a row", most=2, name="nodes", fix=fix)
     if d_in is not None:
         check_axis(layer, x.nodes, -1, d_in, f"d_in={d_in}", name="nodes")
     check_float(layer, x.nodes, like, name="nodes")
@@ -118,5 +115,12 @@ class OnNodes(_Combinator):
 
     def apply(self, params: Any, state: Any, x: Graph, mode: Mode) -> tuple[Graph, Any]:
         _check_graph(self, x)
+        check_rank(self, x.nodes, "[N, ...]", 1, "a node is a row", name="nodes")
         nodes, after = self.layer.apply(params, state, masked(x.nodes, x.node_mask), mode)
+        before, behind = jnp.shape(x.nodes), jnp.shape(nodes)
+        if before[:1] != behind[:1]:
+            raise ValueError(
+                f"{describe(self)} got nodes of shape {before}: expected {describe(self.layer)} to keep their number "
+                f"because the graph stays as it is, got {behind}"
+            )
         return with_nodes(x, nodes), after

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from dlkit import functional
 from dlkit.functional import Graph
 from dlkit.functional.graphs.propagate import Aggregate
-from dlkit.nn.checks import check_float, describe
+from dlkit.nn.checks import check_float, check_rank, describe
 from dlkit.nn.combinators import _Combinator
 from dlkit.nn.graphs.graph import check_aggregate, real_graph, with_nodes
 from dlkit.nn.layer import Layer, child_state
@@ -89,8 +89,7 @@ class DeepSets(_Combinator):
 
     def apply(self, params: Any, state: Any, x: Array, mode: Mode, *, mask: Array | None = None) -> tuple[Array, Any]:
         check_float(self, x)
-        if x.ndim < 2:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected [..., N, d], N members")
+        check_rank(self, x, "[..., N, d]", 2, "a set has N members")
         if mask is not None:
             if mask.shape != x.shape[:-1]:
                 raise ValueError(

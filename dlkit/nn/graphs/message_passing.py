@@ -10,6 +10,7 @@ from jaxtyping import Array
 from dlkit import functional
 from dlkit.functional import Graph
 from dlkit.functional.graphs.propagate import Aggregate
+from dlkit.nn.checks import describe
 from dlkit.nn.combinators import _Combinator
 from dlkit.nn.graphs.graph import check_aggregate, masked, real_graph, with_nodes
 from dlkit.nn.layer import Layer, child_state
@@ -125,7 +126,13 @@ class _Runner:
         self.remembered: dict[str, Any] = {}
 
     def __call__(self, name: str, features: list[Any]) -> Array:
-        x = jnp.concatenate([f for f in features if f is not None], axis=-1)
+        features = [f for f in features if f is not None]
+        if len(dtypes := dict.fromkeys(str(f.dtype) for f in features)) > 1:
+            raise TypeError(
+                f"{describe(self.layer)} got features of dtypes {' and '.join(dtypes)} for {name}: expected one dtype "
+                f"because they are joined and nothing is promoted silently; cast nodes, edges or context"
+            )
+        x = jnp.concatenate(features, axis=-1)
         child = getattr(self.layer, name)
         y, after = child.apply(self.params[name], child_state(self.state, name), x, self.mode.at(name))
         if after is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from dlkit.functional.decompositions import one_by_one
 from dlkit.nn.initializers.base import Fans, Initializer, wide
 
 __all__ = ["Dirac", "Identity", "Orthogonal", "Sparse"]
@@ -41,7 +42,8 @@ class Orthogonal(Initializer):
     ) -> jax.Array:
         _at_least(self, shape, 2)
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        matrix = jax.random.orthogonal(key, rows, dtype=wide(dtype), m=columns)
+        draw = one_by_one(lambda key: jax.random.orthogonal(key, rows, dtype=wide(dtype), m=columns))
+        matrix = draw(key)
         return (self.gain * matrix).reshape(shape).astype(dtype)
 
 

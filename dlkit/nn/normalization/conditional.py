@@ -57,8 +57,8 @@ class Film(Pure[LinearParams]):
         lead = cond.shape[:-1]
         if x.shape[: len(lead)] != lead or len(lead) >= x.ndim:
             raise ValueError(
-                f"{describe(self)} got cond of shape {cond.shape} and x of shape {x.shape}: expected the axes of cond, "
-                f"but the last, to be the first axes of x"
+                f"{describe(self)} got x of shape {x.shape} and cond of shape {cond.shape}: expected the first axes of "
+                f"x to be {list(lead)} because cond has them in front of its features, got {list(x.shape[: len(lead)])}"
             )
         both = functional.linear(cond, params["w"], params.get("b"))
         both = both.reshape(*lead, *(1,) * (x.ndim - 1 - len(lead)), 2 * self.d)

@@ -9,7 +9,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_space, describe
 from dlkit.nn.initializers import Initializer, Ones, Zeros
 from dlkit.nn.layer import Pure
 from dlkit.nn.normalization.norms import REAL, NormParams, init_norm
@@ -55,12 +55,13 @@ class InstanceNorm(Pure[NormParams]):
         return init_norm(key, self)
 
     def __call__(self, params: NormParams, x: Array) -> Float[Array, "*lead {self.d}"]:
+        check_space(self, x, "dims")
         check_axis(self, x, -1, self.d, f"d={self.d}")
         check_float(self, x, because=REAL)
-        if x.ndim < self.dims + 1 or math.prod(x.shape[-self.dims - 1 : -1]) < 2:
+        if (positions := math.prod(x.shape[-self.dims - 1 : -1])) < 2:
             raise ValueError(
-                f"{describe(self)} got x of shape {x.shape}: expected {self.dims} spatial axes of at least 2 positions "
-                f"in front of the channels because the statistics are taken over them"
+                f"{describe(self)} got x of shape {x.shape}: expected at least 2 positions in its {self.dims} spatial "
+                f"axes because the statistics are taken over them, got {positions}"
             )
         return functional.instance_norm(
             x, params.get("scale"), params.get("shift"), eps=self.eps, batch_axes=x.ndim - 1 - self.dims

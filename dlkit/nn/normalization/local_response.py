@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_float, describe
+from dlkit.nn.checks import check_float, check_rank, describe
 from dlkit.nn.layer import Pure
 
 __all__ = ["LocalResponseNorm", "UnitNorm"]
@@ -42,6 +42,7 @@ class LocalResponseNorm(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
         check_float(self, x, because="it is divided by a power of its squares")
+        check_rank(self, x, "[..., C]", 1, "it runs over channels")
         return functional.local_response_norm(x, self.size, alpha=self.alpha, beta=self.beta, k=self.k)
 
 
@@ -62,4 +63,5 @@ class UnitNorm(Pure[Any]):
 
     def __call__(self, params: Any, x: Array) -> Float[Array, "*shape"]:
         check_float(self, x, because="it is divided by its length")
+        check_rank(self, x, "[..., d]", 1, "its last axis is a vector")
         return functional.unit_norm(x, eps=self.eps)

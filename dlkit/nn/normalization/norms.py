@@ -8,7 +8,7 @@ import jax.numpy as jnp  # noqa: F401
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_space, describe
 from dlkit.nn.initializers import Initializer, Ones, Zeros
 from dlkit.nn.layer import Pure
 from dlkit.nn.mode import fold_name
@@ -138,12 +138,8 @@ class GroupNorm(Pure[NormParams]):
         return init_norm(key, self)
 
     def __call__(self, params: NormParams, x: Array) -> Float[Array, "*lead {self.d}"]:
+        check_space(self, x, "dims", fix="set dims to the number of spatial axes")
         check_axis(self, x, -1, self.d, f"d={self.d}")
         check_float(self, x, because=REAL)
-        if x.ndim < self.dims + 1:
-            raise ValueError(
-                f"{describe(self)} got x of shape {x.shape}: expected at least {self.dims + 1} axes because "
-                f"dims={self.dims}; set dims to the number of spatial axes"
-            )
         scale, shift = params.get("scale"), params.get("shift")
         return functional.group_norm(x, self.groups, scale, shift, eps=self.eps, batch_axes=x.ndim - 1 - self.dims)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from dlkit.functional.convolution.conv import conv
 from dlkit.functional.recurrence.recurrent import clear_padding, scan_valid, sigmoid, valid_steps, where_valid
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.initializers import Initializer, Orthogonal, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode, fold_name
@@ -105,8 +105,8 @@ class ConvLSTM(Layer[Any, Any]):
     ) -> tuple[Array, Any]:
         """The outputs at all times, and the final carry where `state` gives one to start from."""
         dims = len(self.kernel_shape)
-        if x.ndim < dims + 2:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected [..., T, {'*, ' * dims}{self.c_in}]")
+        axes = f"[..., T, {'*, ' * dims}{self.c_in}]"
+        check_rank(self, x, axes, dims + 2, f"c_in={self.c_in} and a sequence has T steps")
         check_axis(self, x, -1, self.c_in, f"c_in={self.c_in}")
         check_float(self, x, params["input"]["w"])
         lead, time, size = x.shape[: -dims - 2], x.shape[-dims - 2], x.shape[-dims - 1 : -1]

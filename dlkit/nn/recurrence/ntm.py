@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from dlkit import functional
 from dlkit.functional.recurrence.recurrent import clear_padding, lstm_step, scan_valid, valid_steps
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.layer import Layer
 from dlkit.nn.linear import Linear
 from dlkit.nn.mode import Mode, fold_name
@@ -123,8 +123,7 @@ class NTM(Layer[Any, Any]):
     def _run(
         self, params: Any, state: Any, x: Array, lengths: Array | None, *, addresses: bool
     ) -> tuple[Array, Any, dict[str, Array]]:
-        if x.ndim < 2:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected [..., T, {self.d_in}]")
+        check_rank(self, x, f"[..., T, {self.d_in}]", 2, f"d_in={self.d_in} and a sequence has T steps")
         check_axis(self, x, -1, self.d_in, f"d_in={self.d_in}")
         check_float(self, x, params["output"]["w"])
         *lead, size, _ = x.shape

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from dlkit.functional.linear import linear
 from dlkit.functional.recurrence.recurrent import clear_padding, valid_steps, where_valid
 from dlkit.functional.recurrence.recurrent_gradient import RnnCell, recurrence
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.initializers import Initializer, Orthogonal, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.mode import Mode, fold_name
@@ -100,8 +100,7 @@ class Recurrent(Layer[Any, Any]):
             them, NaN too, changes no output, no carry and no gradient; the outputs there are 0.
           reverse: run from each row's last valid time to its first.
         """
-        if x.ndim < 2:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected [..., T, {self.d_in}]")
+        check_rank(self, x, f"[..., T, {self.d_in}]", 2, f"d_in={self.d_in} and a sequence has T steps")
         check_axis(self, x, -1, self.d_in, f"d_in={self.d_in}")
         check_float(self, x, params["input"]["w"])
         *lead, size, _ = x.shape
@@ -135,7 +134,7 @@ def checked_lengths(layer: Any, lengths: Any, lead: tuple[int, ...]) -> Array:
     if lengths.shape != lead or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise ValueError(
             f"{describe(layer)} got lengths of shape {lengths.shape} and dtype {lengths.dtype}: expected integers of "
-            f"shape {lead}, one for each sequence"
+            f"shape {lead} because each sequence has a length"
         )
     return lengths
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.functional.transformer.attention_additive import spread_mask
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, describe
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Pure
 from dlkit.nn.linear import Linear
@@ -63,6 +63,13 @@ class AdditiveAttention(Pure[Any]):
         check_axis(self, memory, -1, self.d_memory, f"d_memory={self.d_memory}", name="memory")
         check_float(self, x, params["q"]["w"])
         check_float(self, memory, params["k"]["w"], name="memory")
+        check_rank(self, x, f"[..., T, {self.d_query}]", 2, "places attend to the memory")
+        if x.shape[:-2] != memory.shape[:-2] or memory.ndim < 2:
+            raise ValueError(
+                f"{describe(self)} got x of shape {x.shape} and memory of shape {memory.shape}: expected memory "
+                f"{[*x.shape[:-2], 'S', self.d_memory]} because each sequence attends to its own, got "
+                f"{list(memory.shape)}"
+            )
         parts = self.parts()
         q, k = parts["q"](params["q"], x), parts["k"](params["k"], memory)
         return functional.additive_weights(q, k, params["score"]["w"][:, 0], mask=mask)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit import functional
 from dlkit.functional import AttentionKind, ScoreMod
-from dlkit.nn.checks import check_axis, check_float, check_rate, describe
+from dlkit.nn.checks import check_axis, check_float, check_rank, check_rate, describe
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
 from dlkit.nn.linear import Linear
@@ -201,10 +201,9 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
         return self.parts()[f"{name}_norm"](params[f"{name}_norm"], x) if self.qk_norm else x
 
     def _check(self, params: Any, state: Any, x: Array, memory: Any) -> None:
+        check_rank(self, x, f"[..., T, {self.d}]", 2, "places attend to each other")
         check_axis(self, x, -1, self.d, f"d={self.d}")
         check_float(self, x, params["q"]["w"])
-        if x.ndim < 2:
-            raise ValueError(f"{describe(self)} got x of shape {x.shape}: expected [B, T, {self.d}]")
         if (memory is None) != (self.d_memory is None):
             raise ValueError(
                 f"{describe(self)} got {'no' if memory is None else 'a'} memory: "

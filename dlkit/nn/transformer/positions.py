@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.nn.checks import check_axis, check_float, describe
+from dlkit.nn.checks import check_axis, check_float, check_multiple, check_rank, describe
 from dlkit.nn.embedding import EmbeddingParams
 from dlkit.nn.initializers import Initializer, Normal
 from dlkit.nn.layer import Layer, Pure
@@ -52,6 +52,12 @@ class Rope(Pure[Any]):
 
     def __call__(self, params: Any, x: Array, *, positions: Array | None = None) -> Float[Array, "*shape"]:
         check_float(self, x, because="it is rotated")
+        check_rank(self, x, "[..., T, H, D]", 3, "each head of a token is rotated by its place")
+        if int(x.shape[-1] * self.fraction) % 2:
+            raise ValueError(
+                f"{describe(self)} got x of shape {x.shape}: expected an even number of features to turn because they "
+                f"are rotated in pairs, got {int(x.shape[-1] * self.fraction)}"
+            )
         frequencies = functional.rope_frequencies(
             int(x.shape[-1] * self.fraction), self.base, scaling=self.scaling, factor=self.factor, length=self.length
         )
@@ -75,7 +81,9 @@ class Alibi(Pure[Any]):
     heads: int
 
     def __call__(self, params: Any, x: Array, *, keys: Array | None = None) -> Float[Array, "B H T S"]:
-        return functional.alibi_bias(self.heads, x, x if keys is None else keys)
+        keys = x if keys is None else keys
+        _check_places(self, x, keys)
+        return functional.alibi_bias(self.heads, x, keys)
 
 
 @dataclass(frozen=True)
@@ -108,12 +116,7 @@ class RelativeBias(Pure[EmbeddingParams]):
 
     def __call__(self, params: EmbeddingParams, x: Array, *, keys: Array | None = None) -> Float[Array, "B H T S"]:
         keys = x if keys is None else keys
-        for name, places in (("x", x), ("keys", keys)):
-            if not jnp.issubdtype(places.dtype, jnp.integer):
-                raise TypeError(
-                    f"{describe(self)} got {name} of dtype {places.dtype}: expected integers because they are places "
-                    "of tokens, [T] or [B, T]"
-                )
+        _check_places(self, x, keys)
         distance = keys[..., None, :] - x[..., :, None]
         distance = distance[None] if distance.ndim == 2 else distance
         bucket = functional.relative_buckets(
@@ -166,6 +169,7 @@ class SinusoidalPositions(_Added):
     def __call__(self, params: Any, x: Array, *, positions: Array | None = None) -> Float[Array, "*shape"]:
         check_float(self, x, because="waves are added to it")
         at = _positions(self, x, positions)
+        check_multiple(self, x, -1, 2, "sines and cosines come in pairs")
         waves = functional.sinusoidal(at, x.shape[-1], base=self.base, dtype=x.dtype)
         return x + waves.reshape((1,) * (x.ndim - waves.ndim) + waves.shape)
 
@@ -210,9 +214,19 @@ class LearnedPositions(_Added):
         return x + rows.reshape((1,) * (x.ndim - rows.ndim) + rows.shape)
 
 
+def _check_places(layer: Any, x: Array, keys: Array) -> None:
+    """Raise unless both are integers `[T]` or `[B, T]`."""
+    for name, places in (("x", x), ("keys", keys)):
+        if not jnp.issubdtype(jnp.result_type(places), jnp.integer):
+            raise TypeError(
+                f"{describe(layer)} got {name} of dtype {jnp.result_type(places)}: expected integers because they are "
+                f"places of tokens, [T] or [B, T]"
+            )
+        check_rank(layer, places, "[T] or [B, T]", 1, "they are places of tokens", name=name)
+
+
 def _positions(layer: Any, x: Array, positions: Array | None) -> Array:
-    if x.ndim < 2:
-        raise ValueError(f"{describe(layer)} got x of shape {x.shape}: expected [..., T, d]")
+    check_rank(layer, x, "[..., T, d]", 2, "a token is a vector")
     if positions is None:
         return jnp.arange(x.shape[-2], dtype=jnp.int32)
     if positions.shape not in (x.shape[-2:-1], x.shape[:-1]):

@@ -8,7 +8,7 @@ from jaxtyping import Array
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, schedule_value, settle
 from dlkit.optim.keras.base import base
-from dlkit.optim.leaves import leafwise, need_params, zeros_like
+from dlkit.optim.leaves import check_real, leafwise, need_params, zeros_like
 from dlkit.optim.scaling import ScaleByLearningRateState
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Chain, Transform
@@ -46,6 +46,7 @@ class FollowTheLeader(Transform[FollowTheLeaderState]):
             raise ValueError(f"ftrl: learning_rate_power is {self.learning_rate_power}, wanted 0 or less")
 
     def init(self, params: Any) -> FollowTheLeaderState:
+        check_real("ftrl", params)
         count = jnp.zeros((), jnp.int32)
         rate = schedule_value("ftrl", self.learning_rate, count).astype(jnp.float32)
         accumulator = zeros_like("ftrl", params, fill=self.initial_accumulator_value)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, settle
-from dlkit.optim.leaves import abs_sq, leafwise, real_dtype, zeros_like
+from dlkit.optim.leaves import abs_sq, check_real, leafwise, real_dtype, zeros_like
 from dlkit.optim.rules.adam import ScaleByAdamState
 from dlkit.optim.scaling import scale_by_learning_rate
 from dlkit.optim.traced import as_dtype
@@ -60,6 +60,8 @@ class ScaleByAdopt(Transform[ScaleByAdamState]):
         settle("scale_by_adopt", self, decays=("b1", "b2"), nonnegative=("eps",), dtypes=("mu_dtype",))
 
     def init(self, params: Any) -> ScaleByAdamState:
+        if self.use_clipping:
+            check_real("scale_by_adopt with use_clipping", params)
         mu = zeros_like("scale_by_adopt", params, self.mu_dtype)
         return ScaleByAdamState(jnp.zeros((), jnp.int32), mu, zeros_like("scale_by_adopt", params, real=True))
 

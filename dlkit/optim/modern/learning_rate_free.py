@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import leafwise, need_params, zeros_like
+from dlkit.optim.leaves import check_real, leafwise, need_params, zeros_like
 from dlkit.optim.modern.whole import copied, dot, rate_at, sum_of, wide_dtype
 from dlkit.optim.traced import Traced, as_dtype
 from dlkit.optim.transform import Transform
@@ -84,6 +84,7 @@ class DAdaptAdamW(Transform[DAdaptAdamWState]):
         _settle("dadapt_adamw", self)
 
     def init(self, params: Any) -> DAdaptAdamWState:
+        check_real("dadapt_adamw", params)
         m, v, s = (zeros_like("dadapt_adamw", params) for _ in range(3))
         dtype = wide_dtype(params)
         first = as_dtype(self.estim_lr0, dtype)
@@ -190,6 +191,7 @@ class Prodigy(Transform[ProdigyState]):
         settle("prodigy", self, decays=decays, nonnegative=("estim_lr_coef",))
 
     def init(self, params: Any) -> ProdigyState:
+        check_real("prodigy", params)
         m, v, s = (zeros_like("prodigy", params) for _ in range(3))
         dtype = wide_dtype(params)
         first = as_dtype(self.estim_lr0, dtype)

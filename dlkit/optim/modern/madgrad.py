@@ -8,7 +8,7 @@ from jaxtyping import Array, Int
 
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, safe_increment, schedule_value, settle
-from dlkit.optim.leaves import leafwise, need_params, zeros_like
+from dlkit.optim.leaves import check_real, leafwise, need_params, zeros_like
 from dlkit.optim.modern.whole import copied
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Chain, Transform, chain
@@ -44,6 +44,7 @@ class ScaleByMadgrad(Transform[MadgradState]):
         settle("scale_by_madgrad", self, decays=("momentum",), nonnegative=("eps",), schedules=("learning_rate",))
 
     def init(self, params: Any) -> MadgradState:
+        check_real("scale_by_madgrad", params)
         v, s = (zeros_like("scale_by_madgrad", params) for _ in range(2))
         return MadgradState(jnp.zeros((), jnp.int32), v, s, copied("scale_by_madgrad", params))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import leafwise, need_params, widest, zeros_like
+from dlkit.optim.leaves import check_real, leafwise, need_params, widest, zeros_like
 from dlkit.optim.modern.whole import dot, rate_at, wide_dtype
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Transform
@@ -205,6 +205,7 @@ class MomoAdam(Transform[MomoAdamState]):
         )
 
     def init(self, params: Any) -> MomoAdamState:
+        check_real("momo_adam", params)
         dtype = wide_dtype(params)
         barf, gamma = (jnp.zeros((), dtype) for _ in range(2))
         m, v = (zeros_like("momo_adam", params) for _ in range(2))

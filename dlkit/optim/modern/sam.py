@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit.optim.gradients.clipping import global_norm
-from dlkit.optim.hyper import Scalar, as_count, settle
+from dlkit.optim.hyper import Scalar, as_count, as_float, settle
 from dlkit.optim.leaves import leafwise, need_params, real_dtype, widest
 from dlkit.optim.modern.whole import copied
 from dlkit.optim.scaling import scale
@@ -243,8 +243,11 @@ def asam(
     1.231
 
     Raises:
-      ValueError: `eta` is negative, `sync_period` below 1; from `update`, `params` is None.
+      ValueError: `rho` or `eta` is negative, `sync_period` below 1; from `update`, `params` is None.
       TypeError: from `update`, in opaque mode without `grad_fn`.
     """
+    rho = as_float("asam", "rho", rho)
+    if isinstance(rho, float) and not rho >= 0:
+        raise ValueError(f"asam: rho is {rho}, wanted 0 or more")
     uphill = chain(normalize_adaptively(eta), scale(-rho))
     return sam(optimizer, uphill, sync_period, True, opaque_mode, batch_axis_name)

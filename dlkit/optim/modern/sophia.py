@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, bias_correction, safe_increment, settle
-from dlkit.optim.leaves import leafwise, need_params, zeros_like
+from dlkit.optim.leaves import check_real, leafwise, need_params, zeros_like
 from dlkit.optim.modern.curvature import hutchinson_estimator_diag_hessian
 from dlkit.optim.modern.whole import sum_of
 from dlkit.optim.scaling import scale_by_learning_rate
@@ -74,6 +74,7 @@ class ScaleBySophia(Transform[SophiaState]):
             object.__setattr__(self, name, as_count("scale_by_sophia", name, getattr(self, name), least))
 
     def init(self, params: Any) -> SophiaState:
+        check_real("scale_by_sophia", params)
         mu, nu = zeros_like("scale_by_sophia", params, self.mu_dtype), zeros_like("scale_by_sophia", params)
         return SophiaState(jnp.zeros((), jnp.int32), mu, nu, self.hessian_diagonal_fn.init(params))
 

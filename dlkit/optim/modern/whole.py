@@ -27,8 +27,14 @@ def sum_of(terms: Any, dtype: Any) -> Float[Array, ""]:
 
 
 def dot(a: Any, b: Any, dtype: Any) -> Float[Array, ""]:
-    """The inner product of two trees, in `dtype`."""
-    return sum_of(jax.tree.map(lambda x, y: jnp.asarray(x, dtype) * jnp.asarray(y, dtype), a, b), dtype)
+    """The inner product of two trees, in `dtype`; of complex ones Re sum conj(a) b."""
+
+    def product(x: Any, y: Any) -> Any:
+        if not (jnp.iscomplexobj(x) or jnp.iscomplexobj(y)):
+            return jnp.asarray(x, dtype) * jnp.asarray(y, dtype)
+        return sum(part(x).astype(dtype) * part(y).astype(dtype) for part in (jnp.real, jnp.imag))
+
+    return sum_of(jax.tree.map(product, a, b), dtype)
 
 
 def copied(owner: str, params: Any, dtype: Any = None) -> Any:

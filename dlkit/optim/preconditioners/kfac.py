@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dlkit import tree
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, safe_increment, schedule_value, settle
-from dlkit.optim.leaves import widest
+from dlkit.optim.leaves import check_real, widest
 from dlkit.optim.preconditioners.axes import HIGHEST, wide_dtype
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.scaling import scale_by_learning_rate
@@ -113,6 +114,7 @@ class ScaleByKfac(Transform[ScaleByKfacState]):
             object.__setattr__(self, "layers", tuple(self.layers))
 
     def init(self, params: Any) -> ScaleByKfacState:
+        check_real("scale_by_kfac", params)
         leaves = tree.flatten(params)
         factors, inverses = {}, {}
         for layer in self._layers(leaves):
@@ -242,7 +244,7 @@ def damped_inverses(factors: KroneckerFactors, damping: Array) -> KroneckerFacto
 
 def _inverse(matrix: Array, damping: Array) -> Array:
     # By eigenvalues rather than Cholesky: what rounding made negative counts as 0, so there is always an inverse.
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = decompositions.eigh(matrix)
     scaled = vectors / (jnp.maximum(values, 0) + damping[..., None])[..., None, :]
     return jnp.matmul(scaled, jnp.swapaxes(vectors, -1, -2), precision=HIGHEST)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
 from dlkit import tree
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import (
     Scalar,
@@ -196,7 +197,7 @@ def _kept(factors: tuple[Array, ...], g: Array, key: Any, damping: Array, rate: 
 
 def _solved(q: Array, x: Array, axis: int) -> Array:
     """Q^(-T) applied along `axis`."""
-    rows = jax.scipy.linalg.solve_triangular(q, unfold(x, axis), trans=1)
+    rows = decompositions.solve_triangular(q, unfold(x, axis), trans=1)
     return jnp.moveaxis(rows.reshape(x.shape[axis], *(d for i, d in enumerate(x.shape) if i != axis)), 0, axis)
 
 

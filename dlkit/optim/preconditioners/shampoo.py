@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, bias_correction, safe_increment, settle
 from dlkit.optim.preconditioners.axes import (
@@ -38,7 +39,7 @@ def inverse_root(matrix: Float[Array, "... d d"], power: Any, eps: Any) -> Float
     Array([[0.5, 0. ],
            [0. , 1. ]], dtype=float32)
     """
-    values, vectors = jnp.linalg.eigh(matrix)
+    values, vectors = decompositions.eigh(matrix)
     values = jnp.maximum(values, 0)
     least = 10 * jnp.finfo(matrix.dtype).eps * values[..., -1:]
     values = values + jnp.maximum(as_dtype(eps, matrix.dtype), least)

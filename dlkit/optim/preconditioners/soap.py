@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, bias_correction, safe_increment, settle
 from dlkit.optim.leaves import widest, zeros_like
@@ -139,7 +140,7 @@ scale_by_soap = ScaleBySoap
 
 def _eigenbases(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array]:
     """The eigenvectors, those of the largest eigenvalues first."""
-    return tuple(None if s is None else jnp.linalg.eigh(s)[1][:, ::-1] for s in statistics), nu
+    return tuple(None if s is None else decompositions.eigh(s)[1][:, ::-1] for s in statistics), nu
 
 
 def _kept(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array]:
@@ -156,7 +157,7 @@ def _power_iteration(statistics: Any, bases: Any, nu: Array) -> tuple[Any, Array
         product = jnp.matmul(s, q, precision=HIGHEST)
         order = jnp.argsort(-jnp.sum(q * product, axis=0), stable=True)
         nu = jnp.take(nu, order, axis=axis)
-        new.append(jnp.linalg.qr(jnp.take(product, order, axis=1))[0])
+        new.append(decompositions.qr(jnp.take(product, order, axis=1))[0])
     return tuple(new), nu
 
 

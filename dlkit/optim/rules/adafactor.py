@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from dlkit.optim.gradients.blocks import clip_by_block_rms, scale_by_param_block_rms
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, safe_increment, settle
-from dlkit.optim.leaves import abs_sq, need_params, real_dtype, widest, zeros_like
+from dlkit.optim.leaves import abs_sq, by_real, need_params, real_dtype, widest, zeros_like
 from dlkit.optim.rules.momentum import trace
 from dlkit.optim.scaling import scale, scale_by_learning_rate
 from dlkit.optim.traced import as_dtype
@@ -216,4 +216,5 @@ def adafactor(
 def _over_root(g: Array, v: Array) -> Array:
     """g / sqrt(v), and 0 where v is 0: with `epsilon` = 0, and where it is below the dtype's least number."""
     v = jnp.broadcast_to(v, g.shape)
-    return jnp.where(v == 0, jnp.zeros_like(g), g / jnp.sqrt(jnp.where(v == 0, jnp.ones_like(v), v)))
+    with by_real(g):
+        return jnp.where(v == 0, jnp.zeros_like(g), g / jnp.sqrt(jnp.where(v == 0, jnp.ones_like(v), v)))

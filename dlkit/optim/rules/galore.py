@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from dlkit.functional import decompositions
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, safe_increment, settle
 from dlkit.optim.leaves import widest, zeros_like
@@ -142,7 +143,7 @@ class ScaleByGaLore(Transform[GaLoreState]):
     def _projector(self, matrix: Array) -> Array:
         # In float32 at every precision, as optax: signs and order of singular vectors hang on the last digits.
         narrow = jnp.complex64 if jnp.iscomplexobj(matrix) else jnp.float32
-        u, _, vh = jnp.linalg.svd(matrix.astype(narrow), full_matrices=False)
+        u, _, vh = decompositions.svd(matrix.astype(narrow))
         return u[:, : self.rank] if _is_tall(matrix) else vh[: self.rank].T
 
 

@@ -49,7 +49,7 @@ class Trace(Transform[TraceState]):
     [1.75]
 
     Raises:
-      ValueError: a negative `decay`, or Nesterov momentum with dampening.
+      ValueError: `decay` outside of [0, 1), or Nesterov momentum with dampening.
     """
 
     decay: Scalar
@@ -59,7 +59,9 @@ class Trace(Transform[TraceState]):
     dampening: Scalar = 0.0
 
     def __post_init__(self) -> None:
-        settle("trace", self, nonnegative=("decay",), numbers=("dampening",), dtypes=("accumulator_dtype",))
+        settle("trace", self, numbers=("decay", "dampening"), dtypes=("accumulator_dtype",))
+        if isinstance(self.decay, float) and not 0 <= self.decay < 1:
+            raise ValueError(f"trace: decay, the momentum, is {self.decay}, wanted 0 <= decay < 1")
         if self.nesterov and self.dampening:
             raise ValueError(f"trace: nesterov=True with dampening={self.dampening}, wanted dampening=0")
 

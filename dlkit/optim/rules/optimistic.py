@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from dlkit.optim.hyper import Scalar, ScalarOrSchedule, settle
+from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, settle
 from dlkit.optim.leaves import leafwise, zeros_like
 from dlkit.optim.rules.adam import scale_by_adam
 from dlkit.optim.scaling import scale, scale_by_learning_rate
@@ -180,10 +180,13 @@ def optimistic_adam(
 
     Raises:
       TypeError: the learning rate is a schedule.
-      ValueError: `b1` or `b2` outside of [0, 1), or a negative `eps` or `eps_root`.
+      ValueError: `b1` or `b2` outside of [0, 1), or a negative `learning_rate`, `eps` or `eps_root`.
     """
     if callable(learning_rate):
         raise TypeError("optimistic_adam: the learning rate is a schedule, wanted a number; see optimistic_adam_v2")
+    learning_rate = as_float("optimistic_adam", "learning_rate", learning_rate)
+    if isinstance(learning_rate, float) and not learning_rate >= 0:
+        raise ValueError(f"optimistic_adam: learning_rate is {learning_rate}, wanted 0 or more")
     return chain(
         scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov),
         scale_by_optimistic_gradient(learning_rate, learning_rate if optimism is None else optimism),

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dlkit.optim.gradients.decay import add_decayed_weights
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_float, settle
-from dlkit.optim.leaves import widest
+from dlkit.optim.leaves import by_real, widest
 from dlkit.optim.matrices import MuonDimensionNumbers, layout, newton_schulz, polar, resolve_numbers, settle_numbers
 from dlkit.optim.measures import bounded_root, leaf_norm, tree_sum_sq
 from dlkit.optim.rules.momentum import trace
@@ -94,8 +94,12 @@ class ScaleByDual(Transform[EmptyState]):
         else:
             total = _total(duals)
             factors = jax.tree.map(lambda dual: total.astype(dual.dtype), duals)
-        updates = jax.tree.map(lambda unit, factor: unit * factor.astype(unit.real.dtype), units, factors)
-        return updates, state
+
+        def scaled(unit: Array, factor: Array) -> Array:
+            with by_real(unit):
+                return unit * factor.astype(unit.real.dtype)
+
+        return jax.tree.map(scaled, units, factors), state
 
     def _unit(self, g: Array, numbers: Any) -> Array:
         """The unit vector of this leaf's norm that has the largest inner product with g; 0 for zero."""

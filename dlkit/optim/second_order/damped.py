@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dlkit.functional import decompositions
 from dlkit.optim.hyper import Scalar, as_count, settle
 from dlkit.optim.leaves import check_like, zeros_like
 from dlkit.optim.second_order import products, vectors
@@ -102,7 +103,7 @@ class DampedNewton(Transform[DampedNewtonState]):
             return scalar(owner, given(p), dtype)
 
         g, back = vectors.flat(vectors.wide(grads))
-        values, basis = jnp.linalg.eigh(products.hessian_matrix(loss, params, dtype))
+        values, basis = decompositions.eigh(products.hessian_matrix(loss, params, dtype))
         high = jax.lax.Precision.HIGHEST
         along = jnp.matmul(basis.T, g.astype(dtype), precision=high)
         top = jnp.max(jnp.abs(values), initial=0.0)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from dlkit.functional import decompositions
 from dlkit.optim.hyper import Scalar, ScalarOrSchedule, as_count, settle
 from dlkit.optim.leaves import check_like
 from dlkit.optim.scaling import scale_by_learning_rate
@@ -77,7 +78,7 @@ def damped_least_squares(jacobian: Any, r: Any) -> Any:
 
     J' J would square the condition number. Singular values that are rounding are left out: the shortest solution.
     """
-    left, sizes, right = jnp.linalg.svd(jacobian, full_matrices=False)
+    left, sizes, right = decompositions.svd(jacobian)
     high = jax.lax.Precision.HIGHEST
     along = jnp.matmul(left.T, r, precision=high)
     least = max(jacobian.shape) * jnp.finfo(r.dtype).eps * jnp.max(sizes, initial=0.0)

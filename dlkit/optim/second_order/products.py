@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from dlkit.functional import decompositions
 from dlkit.optim.second_order import vectors
 
 __all__ = ["gauss_newton_vp", "ggn_vp", "hvp"]
@@ -87,7 +88,7 @@ def solve_symmetric(matrix: Any, b: Any, damping: Any = 0.0, absolute: bool = Fa
 
     Directions in which the matrix is zero, up to rounding, are left out: the solution of the least length.
     """
-    values, basis = jnp.linalg.eigh(matrix)
+    values, basis = decompositions.eigh(matrix)
     values = (jnp.abs(values) if absolute else values) + jnp.asarray(damping, values.dtype)
     size = jnp.max(jnp.abs(values), initial=0.0)
     kept = jnp.abs(values) > len(b) * jnp.finfo(values.dtype).eps * size

@@ -165,7 +165,7 @@ def adafactor(
     """
     eps1, eps2 = pair("adafactor", "eps", eps)
     decay = as_float("adafactor", "weight_decay", weight_decay)
-    if isinstance(decay, float) and decay < 0:
+    if isinstance(decay, float) and not decay >= 0:
         raise ValueError(f"adafactor: weight_decay is {decay}, wanted 0 or more")
     shrink = (add_decayed_weights(Times(lr, -decay), mask),) if decay else ()
     return chain(*ascent(maximize), FactoredRms(lr, beta2_decay, eps1, eps2, d), *shrink)

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dlkit.optim.hyper import as_count, safe_increment
-from dlkit.optim.leaves import check_like, leafwise, widest, zeros_like
+from dlkit.optim.leaves import by_real, check_like, leafwise, widest, zeros_like
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.branches import update_or_skip
 from dlkit.optim.wrappers.shown import Shown, check_callable
@@ -68,33 +68,37 @@ class ApplyEvery(Transform[ApplyEveryState]):
 
 
 class MultiStepsState(NamedTuple):
-    """Mini-steps since the last update and updates so far (int32); the inner state; the sum of the gradients."""
+    """Mini-steps since the last update and updates so far (int32); the inner state; sums of gradients and weights."""
 
     mini_step: Int[Array, ""]
     gradient_step: Int[Array, ""]
     inner_opt_state: Any
     acc_grads: Any  # the sum, in accumulator_dtype
     skip_state: Any  # what should_skip_update_fn said of the last mini-step
+    acc_weight: Float[Array, ""]  # what the calls in the sum weigh together, in JAX's default float
 
 
 @dataclass(frozen=True, repr=False)
 class MultiSteps(Shown, Transform[MultiStepsState]):
     """One update of `opt` for k calls, with the mean of their gradients; zero updates in between.
 
-    Equal to one call with the gradient of the large batch, when the k batches are of equal weight: schedules, decay and
-    clipping inside of `opt` count and see updates, not calls. For batches with unequal numbers of valid tokens, and to
-    hold one micro-batch at a time in memory, take `train.fit(..., accumulate=k)`, which weighs them.
+    Equal to one call with the gradient of the large batch: schedules, decay and clipping inside of `opt` count and see
+    updates, not calls. Where the batches differ in their numbers of examples or valid tokens, and each gradient is that
+    of a mean over these, say so in every call: `update(grads, state, params, weight=n)` gives sum(n g) / sum(n). (A
+    training step of `dlkit.train` does.) Without, all calls count alike. To cut one batch into pieces and hold one of
+    them in memory at a time, take `train.fit(..., accumulate=k)`.
 
     Args:
       opt: a transform.
       every_k_schedule: k, or a function from the number of updates so far (int32) to k.
-      use_grad_mean: whether the mean is applied, or the sum.
+      use_grad_mean: whether the mean is applied, or the sum (with weights: sum(n g)).
       should_skip_update_fn: `f(updates, gradient_step, params) -> (skip, what the state keeps)`: which calls do not
         count, `optim.skip_not_finite` say.
       accumulator_dtype: what the sum is kept in; leaves that are wider keep theirs. None: that of the parameters.
 
     Differences. optax: the same updates up to rounding; its `acc_grads` is a running mean, here it is the sum, divided
-    once. torch: `backward()` several times, with the loss divided by hand. Keras: `gradient_accumulation_steps`.
+    once; it has no weights. torch: `backward()` several times, with the loss divided by hand. Keras:
+    `gradient_accumulation_steps`.
 
     >>> from dlkit import optim
     >>> tx = multi_steps(optim.sgd(1.0), 2)
@@ -105,9 +109,14 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
     ...     print(updates["w"], tx.has_updated(state))
     [0.] False
     [-2.] True
+    >>> for g, n in ((1.0, 3), (3.0, 1)):
+    ...     updates, state = tx.update({"w": jnp.array([g])}, state, params, weight=n)
+    >>> updates["w"]
+    Array([-1.5], dtype=float32)
 
     Raises:
-      TypeError: `opt` is no transform, k no whole number. ValueError: k is below 1.
+      TypeError: `opt` is no transform, k no whole number. ValueError: k is below 1; from `update`, a weight that is
+        negative or has axes.
     """
 
     opt: Any
@@ -133,23 +142,33 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
         if self.should_skip_update_fn is not None:
             about = jax.eval_shape(lambda p: self._skips(p, zero, p)[1], params)
             told = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), about)
-        return MultiStepsState(zero, jnp.zeros((), jnp.int32), self.opt.init(params), sums, told)
+        return MultiStepsState(zero, jnp.zeros((), jnp.int32), self.opt.init(params), sums, told, _weight(0))
 
     def update(
-        self, grads: Any, state: MultiStepsState, params: Any = None, **extra: Any
+        self, grads: Any, state: MultiStepsState, params: Any = None, *, weight: Any = None, **extra: Any
     ) -> tuple[Any, MultiStepsState]:
         check_like("multi_steps", "the gradients do not match the state", state.acc_grads, grads)
         k = self.every_k_schedule(state.gradient_step) if callable(self.every_k_schedule) else self.every_k_schedule
         skip, told = jnp.asarray(False), state.skip_state
         if self.should_skip_update_fn is not None:
             skip, told = self._skips(grads, state.gradient_step, params)
-        sums = jax.tree.map(
-            lambda g, total: jnp.where(skip, total, total + jnp.asarray(g, total.dtype)), grads, state.acc_grads
-        )
+        own = _weight(1 if weight is None else weight)
+
+        def add(g: Array, total: Array) -> Array:
+            g = jnp.asarray(g, total.dtype)
+            if weight is not None:  # what weighs nothing may have no gradient either: 0 / 0
+                with by_real(g):
+                    g = jnp.where(own == 0, jnp.zeros_like(g), own.astype(g.real.dtype) * g)
+            return jnp.where(skip, total, total + g)
+
+        sums = jax.tree.map(add, grads, state.acc_grads)
+        weights = jnp.where(skip, state.acc_weight, state.acc_weight + own)
+        whole = jnp.where(weights == 0, jnp.ones_like(weights), weights)
         last = jnp.logical_and(~skip, state.mini_step >= jnp.asarray(k, jnp.int32) - 1)
 
         def mean(total: Array, g: Any) -> Array:
-            scaled = total / jnp.asarray(k, total.real.dtype) if self.use_grad_mean else total
+            with by_real(total):
+                scaled = total / whole.astype(total.real.dtype) if self.use_grad_mean else total
             return scaled.astype(jnp.result_type(g))  # rounded once, to what a large batch would have given
 
         updates, inner = update_or_skip(
@@ -166,6 +185,7 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
             inner,
             jax.tree.map(lambda total: jnp.where(last, jnp.zeros_like(total), total), sums),
             told,
+            jnp.where(last, jnp.zeros_like(weights), weights),
         )
         return updates, after
 
@@ -183,6 +203,19 @@ class MultiSteps(Shown, Transform[MultiStepsState]):
     def _skips(self, grads: Any, step: Any, params: Any) -> Any:
         assert self.should_skip_update_fn is not None
         return self.should_skip_update_fn(grads, step, params)
+
+
+def _weight(given: Any) -> Float[Array, ""]:
+    """
+    Raises:
+      ValueError: it has axes, or is a negative number.
+    """
+    if jnp.shape(given) != () or (isinstance(given, int | float) and given < 0):
+        what = f"shape {jnp.shape(given)}" if jnp.shape(given) else given
+        raise ValueError(
+            f"multi_steps: weight is {what}, wanted a number of 0 or more: examples or tokens of this call"
+        )
+    return jnp.asarray(given).astype(jnp.result_type(float))
 
 
 apply_every = ApplyEvery

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from dlkit.optim.hyper import Scalar, as_count, safe_increment, settle
-from dlkit.optim.leaves import check_like, need_params, real_dtype, widest
+from dlkit.optim.leaves import by_real, check_like, need_params, real_dtype, widest
 from dlkit.optim.report import find_states
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Transform
@@ -99,7 +99,8 @@ class AverageParams(Transform[AverageParamsState]):
             # As `apply_updates` does it: the parameters that are used.
             new = (jnp.asarray(p, sum_dtype) + jnp.asarray(u, sum_dtype)).astype(own).astype(old.dtype)
             w = weight.astype(real_dtype(old.dtype))
-            return jnp.where(w == 0, new, jnp.where(w == 1, old, old + (1 - w) * (new - old)))
+            with by_real(new):
+                return jnp.where(w == 0, new, jnp.where(w == 1, old, old + (1 - w) * (new - old)))
 
         average = jax.tree.map(mix, state.average, params, grads)
         averaged = jnp.where(counts, safe_increment(state.averaged), state.averaged)

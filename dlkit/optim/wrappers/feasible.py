@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from dlkit.functional import decompositions
 from dlkit.optim.hyper import ScalarOrSchedule, safe_increment, schedule_value, settle
 from dlkit.optim.leaves import leafwise, need_params, widest
 from dlkit.optim.transform import EmptyState, Transform
@@ -155,7 +156,7 @@ def prox_nuclear(x: Array, strength: Any) -> Array:
     if x.ndim < 2:
         return x
     wide = widest(x.dtype, jnp.dtype(jnp.float32))
-    u, s, v = jnp.linalg.svd(x.astype(wide), full_matrices=False)
+    u, s, v = decompositions.svd(x.astype(wide))
     s = jnp.maximum(s - jnp.asarray(strength, s.dtype), 0)
     return ((u * s[..., None, :]) @ v).astype(x.dtype)
 

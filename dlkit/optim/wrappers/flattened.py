@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dlkit.optim.leaves import widest
+from dlkit.optim.leaves import check_like, widest
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.narrowed import narrowed
 
@@ -50,6 +50,7 @@ class Flatten(Transform[Any]):
     def update(self, grads: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         like = jax.tree.structure(grads)
         if params is not None:
+            check_like("flatten", "the gradients do not match the parameters", params, grads)
             extra = narrowed(extra, lambda vector: _like(_unravel(vector, params), params), _ravel, grads)
         given = {name: _ravel(arg) if jax.tree.structure(arg) == like else arg for name, arg in extra.items()}
         vector = None if params is None else _ravel(params)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from dlkit.optim.hyper import Scalar, as_count, settle
-from dlkit.optim.leaves import need_params, widest
+from dlkit.optim.leaves import by_real, need_params, widest
 from dlkit.optim.traced import as_dtype
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.branches import do_or_skip
@@ -100,7 +100,8 @@ class Lookahead(Transform[LookaheadState]):
             """The step of the slow parameters, and that of the fast ones to the same place."""
             wide = widest(jnp.result_type(f), jnp.result_type(u))
             s, f, u = (jnp.asarray(x, wide) for x in (s, f, u))
-            step = as_dtype(self.slow_step_size, jnp.finfo(wide).dtype) * (f + u - s)
+            with by_real(f):
+                step = as_dtype(self.slow_step_size, jnp.finfo(wide).dtype) * (f + u - s)
             return jnp.where(sync, step, jnp.zeros_like(step)), jnp.where(sync, s + step - f, u)
 
         moved = jax.tree.map(move, slow, fast, updates)

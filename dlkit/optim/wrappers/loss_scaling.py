@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dlkit.optim.hyper import as_count, safe_increment, settle
-from dlkit.optim.leaves import widest
+from dlkit.optim.leaves import by_real, widest
 from dlkit.optim.report import find_states
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.branches import all_finite, update_or_skip
@@ -117,7 +117,8 @@ def unscaled(grads: Any, scale: Any) -> Any:
 
     def divide(g: Any) -> Any:
         wide = jnp.asarray(g, widest(jnp.result_type(g), jnp.dtype(jnp.float32)))
-        return wide / jnp.asarray(scale, wide.real.dtype)
+        with by_real(wide):
+            return wide / jnp.asarray(scale, wide.real.dtype)
 
     return jax.tree.map(divide, grads)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dlkit.optim.leaves import check_like
 from dlkit.optim.transform import Transform, call_update, check_link
 from dlkit.optim.wrappers.labels import resolve_labels, settle_labels
 from dlkit.optim.wrappers.masks import MaskedNode, MaskedState, choose, choose_extra
@@ -75,6 +76,8 @@ class Partition(Shown, Transform[PartitionState]):
         )
 
     def update(self, grads: Any, state: PartitionState, params: Any = None, **extra: Any) -> tuple[Any, PartitionState]:
+        if params is not None:
+            check_like("partition", "the gradients do not match the parameters", params, grads)
         labels, updates, states = self._labels(grads if params is None else params), [], {}
         for label, link in self.transforms:
             mask = self._chosen(labels, label)

@@ -10,6 +10,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from dlkit.functional import decompositions
 from dlkit.optim.hyper import Scalar, as_count, safe_increment, settle
 from dlkit.optim.leaves import check_like, widest
 from dlkit.optim.transform import Transform
@@ -148,7 +149,7 @@ class CmaEs(Transform[CmaEsState]):
 
 
 def _root(covariance: Array) -> Array:
-    values, basis = jnp.linalg.eigh((covariance + covariance.T) / 2)
+    values, basis = decompositions.eigh((covariance + covariance.T) / 2)
     # Roundings can make the least eigenvalue negative; beside the largest it is then nothing.
     values = jnp.maximum(values, jnp.finfo(values.dtype).eps * jnp.max(values))
     return (basis * jnp.sqrt(values)[None]) @ basis.T
