@@ -88,7 +88,7 @@ from dlkit.functional.recurrence.memory import (
 )
 from dlkit.functional.recurrence.recurrent import gru_step, lstm_step, rnn_step, scan_cell, valid_steps, zoneout
 from dlkit.functional.simplex import gumbel_softmax, log_softmax, logsumexp, softmax, softmin, sparsemax
-from dlkit.functional.transformer.attention import AttentionKind, attention, attention_weights
+from dlkit.functional.transformer.attention import AttentionKind, ScoreMod, attention, attention_weights
 from dlkit.functional.transformer.attention_additive import additive_weights
 from dlkit.functional.transformer.masks import (
     causal_mask,
@@ -113,6 +113,7 @@ __all__ = [
     "Graph",
     "Padding",
     "RouterStats",
+    "ScoreMod",
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "adaptive_windows",

@@ -117,3 +117,16 @@ def test_half_precision(dtype):
         assert a.dtype == dtype
         tolerance = 4 * float(jnp.finfo(dtype).eps) * float(jnp.abs(b).max())
         np.testing.assert_allclose(a.astype(jnp.float32), b, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("options", [{"causal": True}, {"causal": True, "window": 100}, {"window": 300}], ids=str)
+def test_tangent_in_bands(options):
+    """From 512 queries on, each quarter of them meets only the keys that it may see."""
+    q, k, v = heads(600, h=2)[0], *heads(700)[1:]
+
+    def forward(implementation):
+        run = lambda *args: F.attention(*args, implementation=implementation, **options)  # noqa: E731
+        return jax.jvp(run, (q, k, v), (jnp.cos(q), jnp.sin(k), jnp.cos(v)))[1]
+
+    want, got = jax.jit(lambda: (forward("dense"), forward("blockwise")))()
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * max(1.0, float(jnp.abs(want).max())))

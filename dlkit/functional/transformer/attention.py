@@ -10,9 +10,10 @@ from jaxtyping import Array, Bool, Float
 from dlkit.functional.dropout import PRNGKey, check_rate, keep_mask
 from dlkit.functional.precision import wide_dtype
 from dlkit.functional.transformer import attention_blockwise, attention_cudnn, attention_dense, attention_rows
+from dlkit.functional.transformer.attention_mod import Mod, ScoreMod, traced_mod
 from dlkit.functional.transformer.heads import Heads, Seen, merge_heads, split_heads
 
-__all__ = ["AttentionKind", "attention", "attention_weights"]
+__all__ = ["AttentionKind", "ScoreMod", "attention", "attention_weights"]
 
 _SMALL = 128 * 128  # on a CPU, the number of weights a head from which blocks are faster
 
@@ -31,6 +32,7 @@ def attention(
     offset: Any = None,
     scale: float | None = None,
     softcap: float | None = None,
+    score_mod: ScoreMod | None = None,
     rate: float = 0.0,
     key: PRNGKey | None = None,
     implementation: AttentionKind | None = None,
@@ -54,38 +56,52 @@ def attention(
     0 times NaN is NaN, for the queries that do not see it too, as in torch.)
 
     `bias` is added to the scores; shapes as those of `mask`. `scale` is `1 / sqrt(D)` if not given. `softcap` c bounds
-    the scaled scores, `c tanh(score / c)`, before bias and mask. With a `key`, weights are dropped with probability
-    `rate`. Scores and softmax are in float32 or wider; y has the dtype of q.
+    the scaled scores, `c tanh(score / c)`, before bias and mask.
+
+    `score_mod(score, batch, head, query, key)` gives the score to take instead, after `bias` and before the masks. It
+    is written for one score, a number; the others are integers, `query` and `key` positions among the keys (query i is
+    `i + offset`, so a cache changes nothing). Arrays that it reads from outside have gradients. It may return minus
+    infinity. It is `flex_attention`'s of torch, where the query counts from 0 and `batch` is one axis here too.
+
+    With a `key`, weights are dropped with probability `rate`. Scores and softmax are in float32 or wider; y has the
+    dtype of q.
 
     `implementation`: `"dense"` makes all T x S weights; `"blockwise"` never does, its memory is linear in T, and its
-    backward pass computes them again; `"cudnn"` is the fused kernel of a GPU (half precision; needs no `softcap`, no
-    dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and without dropout
-    (up to 1024 places and without bias, window and softcap: blocks of some queries and all their keys).
-    All but `"cudnn"` have derivatives of every mode and order, those of blocks linear in T too.
+    backward pass computes them again; `"cudnn"` is the fused kernel of a GPU (half precision; needs no `softcap`,
+    `score_mod` or dropout). None chooses by shape and backend: on a CPU, blocks from 128 x 128 weights a head and
+    without dropout (up to 1024 places and without bias, window, softcap and score_mod: blocks of some queries and all
+    their keys). All but `"cudnn"` have derivatives of every mode and order, those of blocks linear in T too.
 
     >>> q, k, v = jnp.ones((2, 3, 4, 8)), jnp.ones((2, 5, 2, 8)), jnp.ones((2, 5, 2, 8))
     >>> attention(q, k, v, causal=True).shape
     (2, 3, 4, 8)
+    >>> slopes = 2.0 ** -jnp.arange(1.0, 5.0)
+    >>> alibi = lambda s, b, h, i, j: s - slopes[h] * jnp.abs(i - j).astype(s.dtype)
+    >>> attention(q, k, v, score_mod=alibi).shape
+    (2, 3, 4, 8)
 
     Raises:
       ValueError: shapes that do not belong together, a mask or bias that does not broadcast, a window below 1, a rate
-        outside [0, 1], an unknown implementation or one that cannot do what is asked.
+        outside [0, 1], a score_mod that does not return a score, an unknown implementation or one that
+        cannot do what is asked.
       TypeError: a mask that is not boolean.
 
     References: Vaswani et al., Attention is all you need, 2017, arXiv:1706.03762; Ainslie et al., GQA, 2023,
-    arXiv:2305.13245; Rabe and Staats, Self-attention does not need O(n^2) memory, 2021, arXiv:2112.05682.
+    arXiv:2305.13245; Dong et al., Flex Attention, 2024, arXiv:2412.05496; Rabe and Staats, Self-attention does not
+    need O(n^2) memory, 2021, arXiv:2112.05682.
     """
     heads, seen, bias, scale = _prepared(
         "attention", q, k, v, mask=mask, bias=bias, causal=causal, window=window, offset=offset, scale=scale
     )
+    mod, held = traced_mod("attention", score_mod, wide_dtype(q.dtype))
     check_rate("attention", rate)
     if implementation not in (None, "dense", "blockwise", "cudnn"):
         raise ValueError(f"attention: implementation is {implementation!r}; want 'dense', 'blockwise', 'cudnn' or None")
     drops = rate > 0 and key is not None
     rows = False
     if implementation is None:
-        implementation = _fastest(heads, softcap, drops)
-        rows = implementation == "blockwise" and attention_rows.fits(heads, seen, bias, softcap)
+        implementation = _fastest(heads, softcap, mod, drops)
+        rows = implementation == "blockwise" and attention_rows.fits(heads, seen, bias, softcap, mod)
     if rows:
         y = attention_rows.attend(heads, seen, scale=scale)
     elif implementation == "dense":
@@ -93,24 +109,24 @@ def attention(
         if rate > 0 and key is not None:
             shape = (*heads.q.shape[:4], heads.k.shape[2])
             keep = keep_mask(key, shape, rate).astype(wide_dtype(q.dtype)) / max(1 - rate, 1e-30)
-        y = attention_dense.attend(heads, seen, bias, scale=scale, softcap=softcap, keep=keep)
+        y = attention_dense.attend(heads, seen, bias, scale=scale, softcap=softcap, keep=keep, mod=mod, held=held)
     elif drops:
         raise ValueError(
             f"attention: implementation is {implementation!r}, which drops no weights; want 'dense' or None"
         )
     elif implementation == "blockwise":
-        y = attention_blockwise.attend(heads, seen, bias, scale=scale, softcap=softcap)
+        y = attention_blockwise.attend(heads, seen, bias, scale=scale, softcap=softcap, mod=mod, held=held)
     else:
-        y = attention_cudnn.attend(heads, seen, bias, scale=scale, softcap=softcap)
+        y = attention_cudnn.attend(heads, seen, bias, scale=scale, softcap=softcap, mod=mod)
     return merge_heads(y, q.shape[:-3])
 
 
-def _fastest(heads: Heads, softcap: float | None, drops: bool) -> AttentionKind:
+def _fastest(heads: Heads, softcap: float | None, mod: Mod, drops: bool) -> AttentionKind:
     """By shape and backend."""
     if drops:
         return "dense"
     if jax.default_backend() == "gpu":
-        return "dense" if attention_cudnn.why_not(heads, softcap) else "cudnn"
+        return "dense" if attention_cudnn.why_not(heads, softcap, mod) else "cudnn"
     t, s = heads.q.shape[3], heads.k.shape[2]
     return "blockwise" if jax.default_backend() == "cpu" and t > 1 and t * s >= _SMALL else "dense"
 
@@ -126,6 +142,7 @@ def attention_weights(
     offset: Any = None,
     scale: float | None = None,
     softcap: float | None = None,
+    score_mod: ScoreMod | None = None,
 ) -> Float[Array, "*batch H T S"]:
     """The weights `p` of `attention`, `[B, H, T, S]` in float32 or wider: to draw, to sum, to look at.
 
@@ -141,7 +158,9 @@ def attention_weights(
     heads, seen, bias, scale = _prepared(
         "attention_weights", q, k, k, mask=mask, bias=bias, causal=causal, window=window, offset=offset, scale=scale
     )
-    p = attention_dense.weights(attention_dense.scores(heads, seen, bias, scale=scale, softcap=softcap))
+    mod, held = traced_mod("attention_weights", score_mod, wide_dtype(q.dtype))
+    how: Any = {"scale": scale, "softcap": softcap, "mod": mod, "held": held}
+    p = attention_dense.weights(attention_dense.scores(heads, seen, bias, **how))
     return p.reshape(*q.shape[:-3], q.shape[-2], q.shape[-3], k.shape[-3])
 
 

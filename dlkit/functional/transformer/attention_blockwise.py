@@ -23,6 +23,7 @@ from jaxtyping import Array
 
 from dlkit.functional.linear_map import linear_map
 from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.attention_mod import NO_MOD, Held, Mod
 from dlkit.functional.transformer.attention_tangent import tangent
 from dlkit.functional.transformer.heads import Heads, Seen
 
@@ -45,6 +46,7 @@ class _Plan(NamedTuple):
     causal: bool
     window: int | None
     offset: int | None  # None: data
+    mod: Mod = NO_MOD
 
     def seen(self, offset: Any) -> Seen:
         return Seen(None, self.causal, self.window, offset if self.offset is None else self.offset)
@@ -64,7 +66,9 @@ class _Plan(NamedTuple):
         return np.array(found, np.int32).reshape(-1, 2)
 
 
-def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None) -> Array:
+def attend(
+    heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None, mod: Mod, held: Held
+) -> Array:
     """`[B, H_kv, G, T, D_v]`."""
     (_, kv, groups, t, _), s = heads.q.shape, heads.k.shape[2]
     rows, columns = _block(t), _block(s)
@@ -72,13 +76,12 @@ def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softca
     most = max(_TILE // (groups * rows * columns), 1)
     together = max(n for n in range(1, min(kv, most) + 1) if kv % n == 0)
     known = isinstance(seen.offset, int)
-    plan = _Plan(
-        t, s, rows, columns, together, scale, softcap, seen.causal, seen.window, seen.offset if known else None
-    )
+    at = seen.offset if known else None
+    plan = _Plan(t, s, rows, columns, together, scale, softcap, seen.causal, seen.window, at, mod)
     q, k, v = _padded(heads.q, 3, rows), _padded(heads.k, 2, columns), _padded(heads.v, 2, columns)
     mask, bias = (None if a is None else _padded(_padded(a, 3, rows, t), 4, columns, s) for a in (seen.mask, bias))
     offset = None if known else jnp.asarray(seen.offset, jnp.int32).reshape(-1)
-    y: Array = _attend(plan, q, k, v, bias, mask, offset)[0]
+    y: Array = _attend(plan, q, k, v, bias, held[0], mask, offset, held[1])[0]
     return y[..., :t, :].astype(heads.q.dtype)
 
 
@@ -101,23 +104,36 @@ def _padded(a: Array, axis: int, block: int, size: int | None = None) -> Array:
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _attend(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Array]:
+def _attend(
+    plan: _Plan, q: Array, k: Array, v: Array, bias: Any, floats: Any, mask: Any, offset: Any, others: Any
+) -> tuple[Array, Array]:
     """y and lse."""
-    return _forward(plan, q, k, v, bias, mask, offset)
+    return _forward(plan, q, k, v, _Sight(bias, floats, mask, offset, others))
 
 
 @_attend.defjvp
 def _derivative(plan: _Plan, primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> Any:
     y, lse = _attend(plan, *primals)
     held = (*primals, y, lse)
-    return (y, lse), linear_map(partial(_tangent, plan), partial(_backward, plan), held, tangents[:4])
+    return (y, lse), linear_map(partial(_tangent, plan), partial(_backward, plan), held, tangents[:5])
 
 
 @partial(jax.jit, static_argnums=0)  # traced once for all layers of one shape
 def _tangent(plan: _Plan, held: tuple[Any, ...], given: tuple[Any, ...]) -> tuple[Array, Array]:
-    q, k, v, bias, mask, offset, y, lse = held
+    q, k, v, bias, floats, mask, offset, others, y, lse = held
     seen = plan.seen(offset)._replace(mask=mask)
-    return tangent((q, k, v, bias, y, lse), given, seen, keys=plan.s, scale=plan.scale, softcap=plan.softcap)
+    how = {"scale": plan.scale, "softcap": plan.softcap, "mod": plan.mod, "others": others}
+    return tangent((q, k, v, bias, floats, y, lse), given, seen, keys=plan.s, **how)
+
+
+class _Sight(NamedTuple):
+    """What changes or hides scores."""
+
+    bias: Any
+    floats: Any  # what `plan.mod` reads
+    mask: Any
+    offset: Any
+    others: Any
 
 
 class _Block:
@@ -156,30 +172,46 @@ class _Block:
         sizes = (1, self.plan.heads, a.shape[2], self.plan.rows, self.plan.columns)
         return self._where(a, (self.b, self.h, 0, self.i, self.j), sizes)
 
-    def scores(self, q: Array, kt: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Array]:
-        """`[1, h, G, rows, columns]`, and the same before bias and mask; minus infinity where nothing is seen."""
+    def scores(self, q: Array, kt: Array, given: _Sight) -> tuple[Array, Array, Any]:
+        """`[1, h, G, rows, columns]`, minus infinity where nothing is seen; before bias; what `mod` got, and did."""
         plan = self.plan
         wide = wide_dtype(q.dtype)
         s = _rows_by(_take(q, self.queries(q)), _take(kt, self.keys(kt, 3))) * jnp.asarray(plan.scale, wide)
         if plan.softcap is not None:
             s = plan.softcap * jnp.tanh(s / plan.softcap)
         raw = s
-        if bias is not None:
-            s = s + _take(bias, self.both(bias)).astype(wide)
+        if given.bias is not None:
+            s = s + _take(given.bias, self.both(given.bias)).astype(wide)
         rows, columns = (
             start + jnp.arange(n, dtype=jnp.int32) for start, n in ((self.i, plan.rows), (self.j, plan.columns))
         )
+        offset = given.offset
         if offset is not None and offset.shape[0] > 1:
             offset = lax.dynamic_slice(offset, (self.b,), (1,))
-        allowed = plan.seen(offset).by_position(rows, columns)
+        seen = plan.seen(offset)
+        before = s
+        if plan.mod.program is not None:
+            s = self.modified(s, given.floats, given.others, seen)
+        allowed = seen.by_position(rows, columns)
         parts = [] if allowed is None else [allowed]
         if kt.shape[3] != plan.s:  # what keys are padded with
             parts.append((columns < plan.s).reshape(1, 1, 1, 1, -1))
-        if mask is not None:
-            parts.append(_take(mask, self.both(mask)))
+        if given.mask is not None:
+            parts.append(_take(given.mask, self.both(given.mask)))
         for part in parts:
             s = jnp.where(part, s, jnp.asarray(-jnp.inf, wide))
-        return s, raw
+        return s, raw, (before, lambda s, floats: self.modified(s, floats, given.others, seen))
+
+    def modified(self, s: Array, floats: Any, others: Any, seen: Seen) -> Array:
+        """By `mod`. It is never asked about the numbers of what q and k are padded with."""
+        plan, groups = self.plan, s.shape[2]
+        first, count = self.h * jnp.int32(groups), plan.heads * groups
+        h = (first + jnp.arange(count, dtype=jnp.int32)).reshape(plan.heads, groups)
+        rows, columns = (
+            jnp.minimum(start + jnp.arange(n, dtype=jnp.int32), jnp.int32(end - 1))
+            for start, n, end in ((self.i, plan.rows, plan.t), (self.j, plan.columns, plan.s))
+        )
+        return plan.mod((floats, others), s, self.b[None], h, seen.places(rows), columns)
 
 
 def _loop(plan: _Plan, q: Array, k: Array, body: Any, carry: Any) -> Any:
@@ -195,13 +227,13 @@ def _loop(plan: _Plan, q: Array, k: Array, body: Any, carry: Any) -> Any:
     return lax.scan(step, carry, jnp.arange(steps, dtype=jnp.int32))[0]
 
 
-def _forward(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, offset: Any) -> tuple[Array, Any]:
+def _forward(plan: _Plan, q: Array, k: Array, v: Array, given: _Sight) -> tuple[Array, Any]:
     wide = wide_dtype(q.dtype)
     kt = k.swapaxes(2, 3)
 
     def body(carry: Any, at: _Block) -> Any:
         y, top, total = carry
-        s, _ = at.scores(q, kt, bias, mask, offset)
+        s, _, _ = at.scores(q, kt, given)
         rows, one = at.queries(y), at.queries(top)
         old = _take(top, one)
         new = jnp.maximum(old, s.max(-1, keepdims=True))
@@ -226,7 +258,9 @@ def _forward(plan: _Plan, q: Array, k: Array, v: Array, bias: Any, mask: Any, of
 
 @partial(jax.jit, static_argnums=0)
 def _backward(plan: _Plan, held: tuple[Any, ...], given: tuple[Array, Array]) -> tuple[Any, ...]:
-    (q, k, v, bias, mask, offset, y, lse), (dy, dlse) = held, given
+    (q, k, v, *rest, y, lse), (dy, dlse) = held, given
+    sight = _Sight(*rest)
+    bias, floats = sight.bias, sight.floats
     wide = wide_dtype(q.dtype)
     delta = (dy * y).sum(-1, keepdims=True) - dlse
     dy = dy.astype(q.dtype)
@@ -234,11 +268,14 @@ def _backward(plan: _Plan, held: tuple[Any, ...], given: tuple[Array, Array]) ->
     kt, vt = k.swapaxes(2, 3), v.swapaxes(2, 3)
 
     def body(carry: Any, at: _Block) -> Any:
-        dq, dkt, dvt, dbias = carry
-        s, raw = at.scores(q, kt, bias, mask, offset)
+        dq, dkt, dvt, dbias, dfloats = carry
+        s, raw, (before, modified) = at.scores(q, kt, sight)
         p = jnp.exp(s - _take(lse, at.queries(lse)))
         dp = _rows_by(_take(dy, at.queries(dy)), _take(vt, at.keys(vt, 3)))
         ds = p * (dp - _take(delta, at.queries(delta)))
+        if plan.mod.program is not None:
+            ds, more = jax.vjp(modified, before, floats)[1](ds)
+            dfloats = jax.tree.map(jnp.add, dfloats, more)
         if bias is not None:
             where = at.both(bias)
             shared = [i for i, n in enumerate(where[1]) if n == 1]
@@ -250,15 +287,16 @@ def _backward(plan: _Plan, held: tuple[Any, ...], given: tuple[Array, Array]) ->
         dq = _put(dq, _take(dq, rows) + _rows_by(ds, _take(k, at.keys(k))), rows)
         dkt = _put(dkt, _take(dkt, columns) + _columns_by(_take(qt, at.queries(qt, 4)), ds), columns)
         dvt = _put(dvt, _take(dvt, v_columns) + _columns_by(_take(dyt, at.queries(dyt, 4)), p), v_columns)
-        return dq, dkt, dvt, dbias
+        return dq, dkt, dvt, dbias, dfloats
 
     zeros = partial(jnp.zeros_like, dtype=wide)
     start = (zeros(q), zeros(kt), zeros(vt), None if bias is None else zeros(bias))
-    dq, dkt, dvt, dbias = _loop(plan, q, k, body, start)
+    start = (*start, jax.tree.map(jnp.zeros_like, floats))
+    dq, dkt, dvt, dbias, dfloats = _loop(plan, q, k, body, start)
     scale = jnp.asarray(plan.scale, wide)
     dq, dk, dv = dq * scale, dkt.swapaxes(2, 3) * scale, dvt.swapaxes(2, 3)
     dbias = None if bias is None else dbias.astype(bias.dtype)
-    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias
+    return dq.astype(q.dtype), dk.astype(k.dtype), dv.astype(v.dtype), dbias, dfloats
 
 
 def _take(a: Array, where: tuple[Any, Any]) -> Array:

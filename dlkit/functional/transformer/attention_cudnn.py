@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from dlkit.functional.transformer.attention_mod import Mod
 from dlkit.functional.transformer.heads import Heads, Seen
 
 __all__ = ["attend", "why_not"]
 
 
-def why_not(heads: Heads, softcap: float | None) -> str | None:
+def why_not(heads: Heads, softcap: float | None, mod: Mod) -> str | None:
     """What the kernel cannot do of this, or None."""
     q, k, v = heads
     if q.dtype not in (jnp.float16, jnp.bfloat16):
@@ -18,16 +19,18 @@ def why_not(heads: Heads, softcap: float | None) -> str | None:
         return f"heads have {q.shape[-1]} and {v.shape[-1]} features; it wants one multiple of 8, at most 128"
     if q.shape[3] % 2 or k.shape[2] % 2:
         return f"there are {q.shape[3]} queries and {k.shape[2]} keys; it wants even numbers"
+    if mod.program is not None:
+        return "it has no score_mod"
     return "it has no softcap" if softcap is not None else None
 
 
-def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None) -> Array:
+def attend(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None, mod: Mod) -> Array:
     """`[B, H_kv, G, T, D]`.
 
     Raises:
       ValueError: the kernel cannot do this (`why_not`).
     """
-    if reason := why_not(heads, softcap):
+    if reason := why_not(heads, softcap, mod):
         raise ValueError(f"attention: implementation is 'cudnn', but {reason}; use 'blockwise', or None")
     b, kv, groups, t, d = heads.q.shape
     s = heads.k.shape[2]

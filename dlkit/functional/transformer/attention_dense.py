@@ -8,20 +8,38 @@ from jax import lax
 from jaxtyping import Array
 
 from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.attention_mod import NO_MOD, Held, Mod
 from dlkit.functional.transformer.heads import Heads, Seen
 
 __all__ = ["attend", "scores", "weights"]
 
 
 def attend(
-    heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None, keep: Array | None
+    heads: Heads,
+    seen: Seen,
+    bias: Array | None,
+    *,
+    scale: float,
+    softcap: float | None,
+    keep: Array | None,
+    mod: Mod = NO_MOD,
+    held: Held = ((), ()),
 ) -> Array:
     """`[B, H_kv, G, T, D_v]`; `keep` `[B, H_kv, G, T, S]` multiplies the weights (dropout)."""
-    s = scores(heads, seen, bias, scale=scale, softcap=softcap)
+    s = scores(heads, seen, bias, scale=scale, softcap=softcap, mod=mod, held=held)
     return _average(s, heads.v, keep).astype(heads.q.dtype)
 
 
-def scores(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softcap: float | None) -> Array:
+def scores(
+    heads: Heads,
+    seen: Seen,
+    bias: Array | None,
+    *,
+    scale: float,
+    softcap: float | None,
+    mod: Mod = NO_MOD,
+    held: Held = ((), ()),
+) -> Array:
     """`[B, H_kv, G, T, S]` in float32 or wider, minus infinity where the query does not see the key."""
     q, k, _ = heads
     b, kv, groups, t, d = q.shape
@@ -35,6 +53,9 @@ def scores(heads: Heads, seen: Seen, bias: Array | None, *, scale: float, softca
         s = softcap * jnp.tanh(s / softcap)
     if bias is not None:
         s = s + bias.astype(wide)
+    rows, columns = (jnp.arange(n, dtype=jnp.int32) for n in (t, k.shape[2]))
+    h = jnp.arange(kv * groups, dtype=jnp.int32).reshape(kv, groups)
+    s = mod(held, s, jnp.arange(b, dtype=jnp.int32), h, seen.places(rows), columns)
     allowed = seen.all_of(t, k.shape[2])
     return s if allowed is None else jnp.where(allowed, s, jnp.asarray(-jnp.inf, wide))
 

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from dlkit.functional.linear_map import linear_map
 from dlkit.functional.precision import wide_dtype
+from dlkit.functional.transformer.attention_mod import Mod
 from dlkit.functional.transformer.attention_tangent import tangent
 from dlkit.functional.transformer.heads import Heads, Seen
 
@@ -48,12 +49,12 @@ class _Plan(NamedTuple):
         return found
 
 
-def fits(heads: Heads, seen: Seen, bias: Array | None, softcap: float | None) -> bool:
+def fits(heads: Heads, seen: Seen, bias: Array | None, softcap: float | None, mod: Mod) -> bool:
     """If this form computes it: the plain softmax of lengths that are worth it, not in half precision."""
     t, s = heads.q.shape[3], heads.k.shape[2]
-    plain = bias is None and softcap is None and seen.window is None and heads.q.dtype == wide_dtype(heads.q.dtype)
+    plain = bias is None and softcap is None and mod.program is None and seen.window is None
     ends = not seen.causal or (isinstance(seen.offset, int) and seen.offset >= 0)
-    return plain and ends and max(t, s) <= _LONGEST
+    return plain and heads.q.dtype == wide_dtype(heads.q.dtype) and ends and max(t, s) <= _LONGEST
 
 
 def attend(heads: Heads, seen: Seen, *, scale: float) -> Array:
@@ -98,8 +99,8 @@ def _tangent(plan: _Plan, held: tuple[Any, ...], given: tuple[Any, ...]) -> tupl
         mask = mask.reshape(mask.shape[0], *spread, *mask.shape[2:])
     dq, dk, dv = given
     dy, dlse = tangent(
-        (of_queries(q), of_keys(k), of_keys(v), None, of_queries(y), of_queries(lse)),
-        (of_queries(dq), of_keys(dk), of_keys(dv), None),
+        (of_queries(q), of_keys(k), of_keys(v), None, (), of_queries(y), of_queries(lse)),
+        (of_queries(dq), of_keys(dk), of_keys(dv), None, ()),
         Seen(mask, plan.causal, None, plan.offset),
         keys=s,
         scale=plan.scale,

@@ -41,6 +41,11 @@ class Seen(NamedTuple):
     window: int | None
     offset: Any  # the position of query 0 among the keys: int, or int32 [] or [B]
 
+    def places(self, rows: Array) -> Array:
+        """The positions among the keys of the queries numbered `rows`: `[T]`, or `[B, T]` where examples differ."""
+        offset = jnp.asarray(self.offset, jnp.int32)
+        return rows + offset.reshape(()) if offset.size == 1 else rows[None] + offset[:, None]
+
     def by_position(self, rows: Any, columns: Any) -> Array | None:
         """For the queries numbered `rows` and the keys numbered `columns`: `[B or 1, 1, 1, T, S]`, None if all."""
         if not self.causal and self.window is None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dlkit import functional
-from dlkit.functional import AttentionKind
+from dlkit.functional import AttentionKind, ScoreMod
 from dlkit.nn.checks import check_axis, check_float, check_rank, check_rate, describe
 from dlkit.nn.initializers import Initializer, Zeros, lecun_normal
 from dlkit.nn.layer import Layer
@@ -31,7 +31,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
     - `mask`: booleans, True = attend, `[T, S]` or `[B, H, T, S]`, any axis 1, beside `causal` and `window` (see
       `functional.attention`; a query that sees nothing gives `y = b_out`). Masks of torch's layer say True = ignore;
       Memory that no query sees, and queries that see nothing, may hold NaN;
-    - `bias`: added to the scores, shaped likewise;
+    - `bias`: added to the scores, shaped likewise; `score_mod`: a function on them, as in `functional.attention`;
     - `positions`: `[T]` or `[B, T]` integers, for `position`: where x stands, by default 0 .. T-1 or on from the cache;
     - `memory`: an array, or what `layer.remember(params, memory)` made of it once, for many calls.
 
@@ -150,6 +150,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
         *,
         mask: Array | None = None,
         bias: Array | None = None,
+        score_mod: ScoreMod | None = None,
         memory: Array | KeyValues | None = None,
         positions: Array | None = None,
     ) -> tuple[Float[Array, "*batch T {self.d}"], KVCache | None]:
@@ -182,6 +183,7 @@ class MultiHeadAttention(Layer[Any, KVCache | None]):
             window=self.window,
             offset=offset,
             scale=self.scale,
+            score_mod=score_mod,
             rate=self.rate,
             key=mode.rng("dropout") if self.rate > 0 else None,
             implementation=self.implementation,
