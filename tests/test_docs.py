@@ -19,7 +19,7 @@ from dlkit.config.schema import Cifar10, Train
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PACKAGES = ["functional", "nn", "optim", "losses", "metrics", "data", "models", "io", "train", "inspect", "autodiff"]
-PACKAGES += ["testing", "curvature"]
+PACKAGES += ["testing", "curvature", "generalization"]
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:
