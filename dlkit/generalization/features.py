@@ -71,10 +71,10 @@ def double_descent(
       strength: of the decay, as in `ridge`; 0 for the solution of least norm.
       activation: of the features.
 
-    >>> x = jax.random.normal(jax.random.key(0), (40, 5))
-    >>> y = x[:, 0] + jax.random.normal(jax.random.key(1), (40,)) / 2
+    >>> x = jax.random.normal(jax.random.key(0), (20, 5))
+    >>> y = x[:, 0] + jax.random.normal(jax.random.key(1), (20,)) / 2
     >>> new = jax.random.normal(jax.random.key(2), (100, 5))
-    >>> found = double_descent(jax.random.split(jax.random.key(3), 20), x, y, new, new[:, 0], widths=[5, 40, 400])
+    >>> found = double_descent(jax.random.split(jax.random.key(3), 20), x, y, new, new[:, 0], widths=[5, 20, 200])
     >>> small, peak, large = jnp.median(found.test, axis=0)
     >>> bool(peak > 3 * small), bool(peak > 3 * large)
     (True, True)

@@ -117,7 +117,8 @@ def descent_path(x: Float[Array, "n p"], y: Float[Array, "n"], rate: float, step
     u, s, vt = jnp.linalg.svd(x, full_matrices=False)
     floor = max(x.shape) * jnp.finfo(x.dtype).eps * jnp.max(s, initial=0)
     inverse = jnp.where(s > floor, 1 / jnp.where(s > floor, s, 1), 0)
-    return (stopping_factors(s**2 / x.shape[0], rate, steps) * (inverse * (u.T @ y))) @ vt
+    factors = stopping_factors(s**2 / x.shape[0], rate, steps)
+    return (factors * (inverse * (u.T @ y)).reshape((1,) * (factors.ndim - 1) + (-1,))) @ vt
 
 
 class Risk(NamedTuple):
