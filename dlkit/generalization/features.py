@@ -1,5 +1,6 @@
 """Random features: networks whose first layer stays as it was drawn, so that all of training is one least squares."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -93,23 +94,30 @@ def double_descent(
     sizes = [np.atleast_1d(a) for a in np.broadcast_arrays(*given)]
     if min(a.min() for a in sizes) < 1 or sizes[1].max() > n:
         raise ValueError(f"widths and samples must be at least 1, samples at most {n}, got {widths} and {samples}")
-    most = int(sizes[0].max())
+    longest = int(sizes[1].max())
+    found = _fits(
+        keys, x, y, x_test, y_test, tuple(jnp.asarray(a) for a in sizes), strength, int(sizes[0].max()), longest,
+        activation,
+    )  # fmt: skip
+    return Sweep(sizes[0], sizes[1], *found)
 
-    def draw(key: Any) -> tuple[Any, ...]:
-        order = jax.random.permutation(fold_name(key, "rows"), n)
-        inside, outside = (random_features(key, a, most, activation) for a in (x[order], x_test))
-        return inside, outside, y[order]
 
-    @jax.jit
+@functools.partial(jax.jit, static_argnums=(7, 8, 9))
+def _fits(
+    keys: Any, x: Any, y: Any, x_test: Any, y_test: Any, sizes: Any, strength: Any, most: int, longest: int,
+    activation: Any,
+) -> tuple[Any, ...]:  # fmt: skip
     def member(key: Any) -> Any:
-        inside, outside, targets = draw(key)
+        order = jax.random.permutation(fold_name(key, "rows"), len(x))[:longest]
+        inside, outside = (random_features(key, a, most, activation) for a in (x[order], x_test))
+        targets = y[order]
 
         def fit(size: Any) -> Any:
             width, rows = size
-            used, seen = jnp.arange(most) < width, jnp.arange(n) < rows
+            used, seen = jnp.arange(most) < width, jnp.arange(longest) < rows
             phi = inside * (used[None] & seen[:, None]).astype(x.dtype)
-            # `ridge` divides by all n rows, so the strength that it takes is that for the rows in use.
-            share = rows.astype(x.dtype) / n
+            # `ridge` divides by all rows there are, so the strength that it takes is that for the rows in use.
+            share = rows.astype(x.dtype) / longest
             w = ridge(phi, targets * seen.astype(x.dtype), strength * share)
             predictions, wrong = outside @ w, (phi @ w - targets) ** 2
             return (
@@ -119,10 +127,9 @@ def double_descent(
                 predictions,
             )
 
-        return jax.lax.map(fit, tuple(jnp.asarray(a) for a in sizes))
+        return jax.lax.map(fit, sizes)
 
-    found = jax.lax.map(member, keys)
-    return Sweep(sizes[0], sizes[1], *found)
+    return jax.lax.map(member, keys)
 
 
 def interpolation_threshold(sizes: Any, train_error: Any, *, tol: float = 1e-3) -> float:
