@@ -1,5 +1,6 @@
 """Many networks trained at once: a run is a function of its key, so a population is its `vmap`."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from dlkit.data import Arrays
 from dlkit.nn import EVAL, fold_name
-from dlkit.train import Task, TrainState, create_state, training_step
+from dlkit.train import Task, TrainState, training_step
+from dlkit.train.state import own as own_leaves
 
 __all__ = ["Population", "train_population"]
 
@@ -101,38 +103,66 @@ def train_population(
     if hyper is not None and not callable(optimizer):
         raise TypeError(f"with hyper, optimizer must be a function of a member's values, got {optimizer!r}")
     held = None if test is None else {name: jnp.asarray(test[name]) for name in test.keys()}  # noqa: SIM118
+    plan = _Plan(task, optimizer, rows, size, epochs, every)
+    states, sums = plan.program()(keys, _params(task.model, keys), own, hyper, shared, held)
+    points = np.arange(0, epochs + 1, every)
+    return Population(states, points, _curves(task, jax.device_get(sums), members, len(points)))
 
-    def member(key: Any, own: Any, hyper: Any, shared: Any, held: Any) -> Any:
-        transform = optimizer if hyper is None else optimizer(hyper)
-        examples = {**shared, **own}
+
+@functools.partial(jax.jit, static_argnums=0)
+def _params(model: Any, keys: Any) -> Any:
+    """As `create_state` draws them. Apart from training, because drawing takes longest to compile, once a model."""
+    return jax.vmap(lambda key: model.init(fold_name(key, "init")))(keys)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What the program of a population depends on beside its arguments."""
+
+    task: Task
+    optimizer: Any
+    rows: int
+    size: int
+    epochs: int
+    every: int
+
+    def program(self) -> Any:
+        try:
+            return _program(self)
+        except TypeError:  # an optimizer that holds an array has no hash
+            return _program.__wrapped__(self)
+
+    def member(self, key: Any, params: Any, own: Any, hyper: Any, shared: Any, held: Any) -> Any:
+        task, examples = self.task, {**shared, **own}
+        optimizer = self.optimizer if hyper is None else self.optimizer(hyper)
+        sets = {"train": examples} if held is None else {"train": examples, "test": held}
 
         def measured(state: TrainState) -> dict[str, Any]:
-            sets = {"train": examples} if held is None else {"train": examples, "test": held}
             return {part: task.loss_and_sums(state.params, state.state, b, EVAL)[1][2] for part, b in sets.items()}
 
         def step(state: TrainState, batch: Any) -> tuple[TrainState, None]:
-            return training_step(task, transform, state, batch)[0], None
+            return training_step(task, optimizer, state, batch)[0], None
 
         def epoch(state: TrainState, t: Any) -> tuple[TrainState, None]:
-            if size == rows:
+            if self.size == self.rows:
                 return step(state, examples)
-            order = jax.random.permutation(jax.random.fold_in(fold_name(key, "order"), t), rows)
-            batches = order[: rows - rows % size].reshape(-1, size)
+            order = jax.random.permutation(jax.random.fold_in(fold_name(key, "order"), t), self.rows)
+            batches = order[: self.rows - self.rows % self.size].reshape(-1, self.size)
             return jax.lax.scan(lambda s, at: step(s, {k: v[at] for k, v in examples.items()}), state, batches)
 
         def stretch(state: TrainState, begin: Any) -> tuple[TrainState, Any]:
-            state, _ = jax.lax.scan(epoch, state, begin + jnp.arange(every))
-            return state, measured(state)
+            before = measured(state)
+            return jax.lax.scan(epoch, state, begin + jnp.arange(self.every))[0], before
 
-        state = create_state(task.model, transform, key)
-        first = measured(state)
-        state, rest = jax.lax.scan(stretch, state, every * jnp.arange(epochs // every))
-        return state, jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, rest)
+        slots, start = optimizer.init(params), jnp.zeros((), jnp.int32)
+        state = own_leaves(TrainState(start, params, task.model.init_state(), slots, fold_name(key, "run")))
+        state, rows = jax.lax.scan(stretch, state, self.every * jnp.arange(self.epochs // self.every))
+        return state, jax.tree.map(lambda rest, last: jnp.concatenate([rest, last[None]]), rows, measured(state))
 
-    run = jax.jit(jax.vmap(member, in_axes=(0, 0, 0, None, None)))
-    states, sums = run(keys, own, hyper, shared, held)
-    points = np.arange(0, epochs + 1, every)
-    return Population(states, points, _curves(task, jax.device_get(sums), members, len(points)))
+
+@functools.lru_cache(maxsize=32)
+def _program(plan: _Plan) -> Any:
+    return jax.jit(jax.vmap(plan.member, in_axes=(0, 0, 0, 0, None, None)))
 
 
 def _divided(keys: Any, data: Any, each: Sequence[str], hyper: Any) -> tuple[dict[str, Any], dict[str, Any], int, int]:
