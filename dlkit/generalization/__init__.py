@@ -6,7 +6,7 @@ A run is a pure function of its key, so a hundred runs are one `vmap`: `docs/gen
 from dlkit.generalization.capacity import EffectiveRanks, effective_ranks, margin_bound, rademacher_linear
 from dlkit.generalization.decomposition import BiasVariance, bias_variance
 from dlkit.generalization.features import Sweep, double_descent, interpolation_threshold, random_features
-from dlkit.generalization.memorization import Corrupted, corrupt_labels, memorization, random_subsets
+from dlkit.generalization.memorization import Corrupted, bootstrap, corrupt_labels, memorization, random_subsets
 from dlkit.generalization.population import Population, train_population
 from dlkit.generalization.shrinkage import (
     Risk,
@@ -26,6 +26,7 @@ __all__ = [
     "Risk",
     "Sweep",
     "bias_variance",
+    "bootstrap",
     "corrupt_labels",
     "decay_factors",
     "descent_path",

@@ -1,4 +1,4 @@
-"""Labels that are wrong, and what a network had to learn by heart."""
+"""Samples of a sample, labels that are wrong, and what a network had to learn by heart."""
 
 from typing import Any, NamedTuple
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["Corrupted", "corrupt_labels", "memorization", "random_subsets"]
+__all__ = ["Corrupted", "bootstrap", "corrupt_labels", "memorization", "random_subsets"]
 
 
 class Corrupted(NamedTuple):
@@ -63,6 +63,27 @@ def random_subsets(keys: Any, n: int, fraction: float) -> Float[Array, "members 
     if not 0 < size < n:
         raise ValueError(f"fraction {fraction} of {n} examples makes subsets of {size}: take one between")
     return jax.vmap(lambda key: (jax.random.permutation(key, n) < size).astype(jnp.float32))(keys)
+
+
+def bootstrap(keys: Any, n: int) -> Float[Array, "members n"]:
+    """Weights `[K, n]`: how often each example is in a sample of n drawn with replacement. For bagging.
+
+    Members of a `train_population(each=["weight"])` that learn from them, and whose mean answers, are bagged. About
+    1 - 1/e = 63 % of the examples are in a sample; the others can test its member.
+
+    >>> weights = bootstrap(jax.random.split(jax.random.key(0), 3), 100)
+    >>> weights.sum(1).tolist()
+    [100.0, 100.0, 100.0]
+
+    Raises:
+      ValueError: no examples.
+
+    References: Efron 1979; Breiman, "Bagging predictors", 1996.
+    """
+    if n < 1:
+        raise ValueError(f"bootstrap draws from at least 1 example, got {n}")
+    drawn = jax.vmap(lambda key: jax.random.randint(key, (n,), 0, n))(keys)
+    return jax.vmap(lambda rows: jnp.zeros(n).at[rows].add(1.0))(drawn)
 
 
 def memorization(correct: Any, included: Any) -> np.ndarray:

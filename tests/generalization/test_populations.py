@@ -105,6 +105,23 @@ def test_nearest_neighbours_memorize_outliers():
     assert np.isnan(g.memorization([[1.0]], [[1.0]])).all()
 
 
+def test_bagging_takes_variance_away():
+    """How often examples are drawn, beside the binomial; the mean of the members is better than the members."""
+    weights = np.asarray(g.bootstrap(jax.random.split(jax.random.key(0), 40), 50))
+    assert np.all(weights.sum(1) == 50)
+    assert np.mean(weights == 0) == pytest.approx((1 - 1 / 50) ** 50, abs=0.03)  # 2000 draws: 3 standard errors
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((50, 12)).astype(np.float32)
+    y, new = x[:, 0] + 2 * rng.standard_normal(50).astype(np.float32), rng.standard_normal((200, 12)).astype(np.float32)
+    task = train.Task(nn.Linear(12, 1), losses.mse)
+    given = {"x": x, "y": y[:, None], "weight": weights}
+    found = g.train_population(task, optim.sgd(0.1), jnp.stack([KEYS[0]] * 40), given, epochs=100, each=["weight"])
+    outputs = jax.vmap(lambda p: task.model(p, jnp.asarray(new))[:, 0])(found.params)
+    parts = g.bias_variance(outputs, jnp.asarray(new[:, 0])).mean()
+    assert parts.bias < 0.8 * parts.error  # the bias is the error of the mean of all
+    assert float(jnp.mean((outputs.mean(0) - new[:, 0]) ** 2)) == pytest.approx(float(parts.bias), rel=1e-4)
+
+
 def many(**change):
     given = {"epochs": 2, "keys": KEYS, "data": blobs(8)} | change
     return g.train_population(TASK, optim.sgd(0.1), given.pop("keys"), given.pop("data"), **given)
