@@ -83,7 +83,7 @@ def test_every_public_name_is_documented(package):
 
 
 def test_the_table_of_the_lectures_names_what_exists():
-    """Paths in backticks are files; `file.py::test` is defined there; the `#heading` of a notebook is one of its own."""
+    """Paths in backticks are files, `file.py::test` is in it, the `#heading` of a notebook is one of its own."""
     page = ROOT / "docs" / "seeds.md"
     text, wrong = page.read_text(encoding="utf-8"), []
     named = set(re.findall(r"`((?:tests|configs|docs|benchmarks|notebooks|dlkit)/[^`\s]*)`", text))
