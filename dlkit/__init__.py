@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         curvature,
         data,
         functional,
+        generalization,
         inspect,
         io,
         losses,
@@ -33,6 +34,7 @@ __all__ = [
     "curvature",
     "data",
     "functional",
+    "generalization",
     "inspect",
     "io",
     "losses",
@@ -57,6 +59,8 @@ def __getattr__(name: str) -> Any:
             import dlkit.data
         case "functional":
             import dlkit.functional
+        case "generalization":
+            import dlkit.generalization
         case "inspect":
             import dlkit.inspect
         case "io":

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import json
 import os
 import re
 import sys
@@ -19,7 +20,7 @@ from dlkit.config.schema import Cifar10, Train
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PACKAGES = ["functional", "nn", "optim", "losses", "metrics", "data", "models", "io", "train", "inspect", "autodiff"]
-PACKAGES += ["testing", "curvature"]
+PACKAGES += ["testing", "curvature", "generalization"]
 
 
 def blocks(page: Path) -> list[tuple[int, str]]:
@@ -79,6 +80,29 @@ def test_every_public_name_is_documented(package):
         if not re.search(rf"\b{re.escape(name)}\b", text):
             missing.append(f"{name}: on no page of docs/ or README.md")
     assert not missing, f"dlkit.{package}: " + "; ".join(missing)
+
+
+def test_the_table_of_the_lectures_names_what_exists():
+    """Paths in backticks are files, `file.py::test` is in it, the `#heading` of a notebook is one of its own."""
+    page = ROOT / "docs" / "seeds.md"
+    text, wrong = page.read_text(encoding="utf-8"), []
+    named = set(re.findall(r"`((?:tests|configs|docs|benchmarks|notebooks|dlkit)/[^`\s]*)`", text))
+    assert len(named) > 40
+    for name in named:
+        path, _, test = name.partition("::")
+        if not (ROOT / path).exists():
+            wrong.append(f"{path} is not there")
+        elif test and not re.search(rf"^def {re.escape(test)}\b", (ROOT / path).read_text(), re.MULTILINE):
+            wrong.append(f"{path} has no {test}")
+    for target, anchor in re.findall(r"\]\(([^)#]+\.ipynb)#([^)]+)\)", text):
+        cells = json.loads((page.parent / target).read_text(encoding="utf-8"))["cells"]
+        lines = [
+            line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).split("\n")
+        ]
+        headings = {line.lstrip("# ").replace(" ", "-") for line in lines if line.startswith("#")}
+        if anchor not in headings:
+            wrong.append(f"{target} has no heading {anchor!r}: {sorted(headings)}")
+    assert not wrong, "; ".join(wrong)
 
 
 def test_links_between_pages_lead_somewhere():

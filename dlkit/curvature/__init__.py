@@ -23,6 +23,7 @@ from dlkit.curvature.noise import NoiseScale, gradient_noise_scale
 from dlkit.curvature.objective import Objective
 from dlkit.curvature.plots import plot_barriers, plot_curvature, plot_density, plot_landscape, plot_layers
 from dlkit.curvature.products import Operator, fisher_product, gauss_newton_product, hessian_product
+from dlkit.curvature.recorder import PathRecorder
 from dlkit.curvature.sharpness import Sharpness, keskar_sharpness, sam_gap, sharpness
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "NoiseScale",
     "Objective",
     "Operator",
+    "PathRecorder",
     "Plane",
     "Sharpness",
     "Spectrum",

@@ -125,7 +125,9 @@ def plot_barriers(barriers: Mapping[str, Barrier], path: str | Path, *, title: s
     axes.set_ylabel("loss", color=INK)
     axes.set_title(title, fontsize=11, color=INK)
     _clean(axes)
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    low, high = axes.get_ylim()  # the legend stands above the curves, which go up and down all over the width
+    axes.set_ylim(low, high + (0.04 + 0.07 * len(barriers)) * (high - low))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, loc="upper left")
     return _save(figure, path)
 
 
