@@ -7,7 +7,10 @@ from dlkit.models.language.beam import beam_search
 from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
 from dlkit.models.language.decoder import Decoder, gpt, llama
 from dlkit.models.language.generate import generate, stream
+from dlkit.models.language.masked import AtMasked, MaskedLM, MaskedOutputs, choose_masked, masked_cross_entropy
+from dlkit.models.language.recurrent import rnn_lm
 from dlkit.models.language.sampling import GREEDY, Sampler
+from dlkit.models.language.seq2seq import Conditioned, Seq2Seq, Translator, seq2seq
 from dlkit.models.language.t5 import T5, t5
 from dlkit.models.language.whisper import AudioEncoder, whisper_encoder
 from dlkit.models.linear import linear
@@ -34,25 +37,32 @@ __all__ = [
     "GREEDY",
     "T5",
     "VAE",
+    "AtMasked",
     "AudioEncoder",
     "AuxHeads",
     "Bert",
     "Bias",
     "Branches",
     "ClassToken",
+    "Conditioned",
     "Decoder",
     "First",
     "ImagePositions",
     "MaskedHead",
+    "MaskedLM",
+    "MaskedOutputs",
     "NodeOutputs",
     "PadShortcut",
     "Sampler",
+    "Seq2Seq",
+    "Translator",
     "VAEOutputs",
     "alexnet",
     "alexnet_names",
     "autoencoder",
     "beam_search",
     "bert",
+    "choose_masked",
     "cnn",
     "conv_autoencoder",
     "convnext",
@@ -74,12 +84,15 @@ __all__ = [
     "linear",
     "list",
     "llama",
+    "masked_cross_entropy",
     "mlp",
     "mobilenet_v2",
     "mobilenet_v2_names",
     "resnet",
     "resnet20",
     "resnet_names",
+    "rnn_lm",
+    "seq2seq",
     "stream",
     "t5",
     "unet",
