@@ -19,7 +19,7 @@ FREE = (
 STEPS = ("checkpoints", "model")
 RECORDS = (
     "metrics.jsonl", RESOLVED, "result.json", "example.png", "learning_curves.png", "confusion_matrix.png",
-    "misclassified.png",
+    "misclassified.png", "tokenizer.json", "sample.txt", "attention.png",
 )  # fmt: skip
 
 

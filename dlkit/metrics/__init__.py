@@ -4,6 +4,7 @@ A metric is a frozen dataclass with `measure(outputs, targets, weight) -> sums` 
 `merge(a, b) -> sums`, and `result(sums)` on the host. `docs/metrics.md` has the table.
 """
 
+from dlkit.metrics.bleu import bleu
 from dlkit.metrics.calibration import CalibrationError
 from dlkit.metrics.classification import (
     Accuracy,
@@ -34,6 +35,7 @@ __all__ = [
     "PrecisionRecallF1",
     "TopKAccuracy",
     "Total",
+    "bleu",
     "measure_all",
     "merge_all",
     "result_all",
