@@ -152,7 +152,7 @@ def _draw_attention(parts: Any, params: Any, folder: Path) -> None:
     longest = int((held["source"] != tokenizer.pad).sum(1).argmax())
     row = held[longest : longest + 1]
     guess = translated(parts, params, row, 1)[0]
-    source = _until(row["source"][0].tolist(), tokenizer.end) + [tokenizer.end]
+    source = [*_until(row["source"][0].tolist(), tokenizer.end), tokenizer.end]
     weights = body.attention_weights(params, jnp.asarray([[tokenizer.start, *guess]]), jnp.asarray([source]))
     words = [[tokenizer.decode([i]) or "<end>" for i in ids] for ids in (source, [*guess, tokenizer.end])]
     inspect.attention_map(weights[0], words[0], words[1], folder / "attention.png", title=folder.name)

@@ -1,4 +1,4 @@
-"""Text and pairs of sentences that a configuration names: their arrays, their tokenizer, and the models that fit them."""
+"""Text and pairs of sentences that a configuration names: their arrays, their tokenizer, and the models for them."""
 
 import functools
 import os

@@ -225,7 +225,23 @@ REBUILD = ("autoencoder", "conv_autoencoder", "vae")
 """Models whose targets are their inputs."""
 
 ModelSpec = Annotated[
-    Mlp | Cnn | Linear | Resnet20 | Chain | Classic | Autoencoder | ConvAutoencoder | Vae | Gcn | Gat | GraphSage
-    | Gpt | Llama | RnnLm | BertSpec | Seq2SeqSpec | T5Spec,
+    Mlp
+    | Cnn
+    | Linear
+    | Resnet20
+    | Chain
+    | Classic
+    | Autoencoder
+    | ConvAutoencoder
+    | Vae
+    | Gcn
+    | Gat
+    | GraphSage
+    | Gpt
+    | Llama
+    | RnnLm
+    | BertSpec
+    | Seq2SeqSpec
+    | T5Spec,
     Field(discriminator="name"),
 ]

@@ -52,13 +52,49 @@ def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
     return found
 
 
-_ENGLISH = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_FRENCH = "zéro un deux trois quatre cinq six sept huit neuf dix onze douze treize quatorze quinze seize".split()
-_DIZAINES = "vingt trente quarante cinquante soixante".split()
+_ENGLISH = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+]
+_TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+_FRENCH = [
+    "zéro",
+    "un",
+    "deux",
+    "trois",
+    "quatre",
+    "cinq",
+    "six",
+    "sept",
+    "huit",
+    "neuf",
+    "dix",
+    "onze",
+    "douze",
+    "treize",
+    "quatorze",
+    "quinze",
+    "seize",
+]
+_DIZAINES = ["vingt", "trente", "quarante", "cinquante", "soixante"]
 
 
 def _english(n: int) -> str:
@@ -106,7 +142,7 @@ def number_words(n: int = 5000) -> list[tuple[str, str]]:
 
 
 def pair_arrays(pairs: Sequence[tuple[str, str]], tokenizer: WordTokenizer, length: int, name: str | None) -> Arrays:
-    """Pairs as arrays: `source` `[n, S]`, `x` `[n, T]`, `y` `[n, T]` (int32), `weight` float32 `[n, T]`; S = T = length.
+    """Pairs as arrays of width `length`: `source`, `x` and `y` (int32), and `weight` (float32).
 
     A source ends with `<end>`; x begins with `<start>`, and y is x one token later, `<end>` last. What is left is
     `<pad>`, where y's weight is 0.

@@ -163,10 +163,11 @@ class Translator(nn.Layer[Any, Any]):
 
 
 @dataclass(frozen=True)
-class Conditioned(nn.Layer[Any, Any]):
+class Conditioned:
     """A decoder with its memory, for `generate`, `stream` and `beam_search`, which know nothing of a source.
 
-    The memory is part of the parameters: `{model, memory, mask}`, as `condition` makes them. Rows of the target may
+    It is no layer: it has `apply` and `init_cache` alone. The memory is part of the parameters: `{model, memory,
+    mask}`, as `condition` makes them. Rows of the target may
     be a multiple of those of the memory (beams): neighbours share one.
 
     >>> model = seq2seq(vocab=11, d=16)
