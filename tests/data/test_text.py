@@ -92,12 +92,12 @@ def test_numbers_in_french_words():
 
 
 def test_bleu():
-    people = [["a b c d e f".split()], ["x y z w".split(), "x y".split()]]
+    people = [[["a", "b", "c", "d", "e", "f"]], [["x", "y", "z", "w"], ["x", "y"]]]
     assert metrics.bleu([one[0] for one in people], people) == 1.0
     # By hand: 1-grams 4 of 4, 2-grams 2 of 3; the reference is 5 long: exp(1 - 5/4).
-    got = metrics.bleu(["a b c e".split()], [["a b c d e".split()]], order=2)
+    got = metrics.bleu([["a", "b", "c", "e"]], [[["a", "b", "c", "d", "e"]]], order=2)
     np.testing.assert_allclose(got, math.exp(1 - 5 / 4) * math.sqrt(2 / 3), rtol=1e-12)
-    assert metrics.bleu(["a b".split()], [["a b c".split()]]) == 0.0  # no run of three
+    assert metrics.bleu([["a", "b"]], [[["a", "b", "c"]]]) == 0.0  # no run of three
     with pytest.raises(ValueError, match="expected equally many"):
         metrics.bleu([["a"]], [])
 
