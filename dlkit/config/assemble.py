@@ -5,7 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dlkit import data, models, optim, train
+from dlkit import data, losses, metrics, optim, train
 from dlkit.config import build
 from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
@@ -77,8 +77,8 @@ def task_of(config: Config) -> train.Task:
     if config.model.name == "bert":
         if config.loss != CrossEntropy(name="cross_entropy"):
             raise ConfigError("loss: bert is trained with cross_entropy, without options")
-        masked = {name: models.AtMasked(metric) for name, metric in table.items()}
-        return train.Task(model, models.masked_cross_entropy, masked, regularizer, inputs=("x", "masked"))
+        masked = {name: metrics.AtMasked(metric) for name, metric in table.items()}
+        return train.Task(model, losses.masked_cross_entropy, masked, regularizer, inputs=("x", "masked"))
     if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
         raise ConfigError(f"loss: {config.loss.name} does not go with the model {config.model.name}: negative_elbo is "
                           "the loss of a vae")  # fmt: skip

@@ -42,7 +42,7 @@ def corpus(config: Config) -> Corpus:
         raise ConfigError(f"model: {config.model.name} wants data.name = {wanted!r}, but it is {spec.name!r}")
     masked = getattr(config.model, "masked", None)
     try:
-        return _corpus(spec, config.seed, masked, os.environ.get("DLKIT_DATA"))
+        return _corpus(spec, config.seed, masked, os.environ.get("DLKIT_DATA"))  # pyright: ignore[reportArgumentType]
     except (ValueError, FileNotFoundError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -112,7 +112,7 @@ def _pairs(spec: Pairs, seed: int) -> Corpus:
     train = parts[0][: spec.limit]
     tokenizer = data.WordTokenizer.from_texts(side for pair in train for side in pair)
     made = [data.pair_arrays(part, tokenizer, spec.length + 1, name) if part else None for part in parts[1:]]
-    return Corpus((data.pair_arrays(train, tokenizer, spec.length + 1, name), *made), tokenizer)
+    return Corpus((data.pair_arrays(train, tokenizer, spec.length + 1, name), made[0], made[1]), tokenizer)
 
 
 def language_model(spec: Any, about: Any, tokenizer: Any) -> nn.Layer[Any, Any]:

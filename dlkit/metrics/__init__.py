@@ -14,6 +14,7 @@ from dlkit.metrics.classification import (
     PrecisionRecallF1,
     TopKAccuracy,
 )
+from dlkit.metrics.masked import AtMasked
 from dlkit.metrics.metric import Average, Mean, Metric, Total
 from dlkit.metrics.ranking import AUC
 from dlkit.metrics.regression import MAE, MSE, R2
@@ -25,6 +26,7 @@ __all__ = [
     "MSE",
     "R2",
     "Accuracy",
+    "AtMasked",
     "Average",
     "BinaryAccuracy",
     "CalibrationError",

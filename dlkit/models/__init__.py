@@ -7,7 +7,7 @@ from dlkit.models.language.beam import beam_search
 from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
 from dlkit.models.language.decoder import Decoder, gpt, llama
 from dlkit.models.language.generate import generate, stream
-from dlkit.models.language.masked import AtMasked, MaskedLM, MaskedOutputs, choose_masked, masked_cross_entropy
+from dlkit.models.language.masked import MaskedLM, MaskedOutputs, choose_masked
 from dlkit.models.language.recurrent import rnn_lm
 from dlkit.models.language.sampling import GREEDY, Sampler
 from dlkit.models.language.seq2seq import Conditioned, Seq2Seq, Translator, seq2seq
@@ -37,7 +37,6 @@ __all__ = [
     "GREEDY",
     "T5",
     "VAE",
-    "AtMasked",
     "AudioEncoder",
     "AuxHeads",
     "Bert",
@@ -84,7 +83,6 @@ __all__ = [
     "linear",
     "list",
     "llama",
-    "masked_cross_entropy",
     "mlp",
     "mobilenet_v2",
     "mobilenet_v2_names",

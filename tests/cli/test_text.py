@@ -49,15 +49,9 @@ def test_a_character_model_trains_and_goes_on_as_the_model_alone_would(trained, 
     params, _ = load_model(folder, model)
     ids = tokenizer.encode("def ")
     for _ in range(8):  # without a cache
-        logits = model.apply(params, None, jnp.asarray(ids)[None], models_eval())[0]
+        logits = model.apply(params, None, jnp.asarray(ids)[None], nn.EVAL)[0]
         ids = np.append(ids, np.int32(logits[0, -1].argmax()))
     assert text == tokenizer.decode(ids[4:])
-
-
-def models_eval():
-    from dlkit import nn
-
-    return nn.EVAL
 
 
 @pytest.mark.parametrize(
@@ -65,7 +59,8 @@ def models_eval():
     [
         ("shakespeare_char_lstm", ("model.d=8", "model.depth=1")),
         pytest.param("shakespeare_char_lstm", ("model.d=8", "model.cell=gru"), marks=pytest.mark.thorough),
-        pytest.param("shakespeare_gpt_gpu", ("model.d=8", "model.heads=2", "model.depth=1"), marks=pytest.mark.thorough),
+        pytest.param("shakespeare_gpt_gpu", ("model.d=8", "model.heads=2", "model.depth=1"),
+                     marks=pytest.mark.thorough),
         pytest.param("shakespeare_llama", ("model.d=8", "model.heads=2", "model.depth=1", "model.kv_heads=1",
                                            "model.hidden=8"), marks=pytest.mark.thorough),
     ],

@@ -5,14 +5,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool
 
 from dlkit import nn
-from dlkit.losses import cross_entropy
-from dlkit.metrics import Metric
 from dlkit.nn import Mode
 
-__all__ = ["AtMasked", "MaskedLM", "MaskedOutputs", "choose_masked", "masked_cross_entropy"]
+__all__ = ["MaskedLM", "MaskedOutputs", "choose_masked"]
 
 
 class MaskedOutputs(NamedTuple):
@@ -69,38 +67,10 @@ class MaskedLM(nn.Layer[Any, Any]):
         hidden = jnp.where(masked, jnp.asarray(self.token, ids.dtype), ids)
         if mode.train:
             places, kinds, others = jax.random.split(mode.rng("masked"), 3)
-            masked = choose_masked(places, *ids.shape, self.share)
+            masked = choose_masked(places, ids.shape[0], ids.shape[1], self.share)
             kind = jax.random.uniform(kinds, ids.shape)
             other = jax.random.randint(others, ids.shape, 0, self.token, ids.dtype)
             shown = jnp.where(kind < 0.8, jnp.asarray(self.token, ids.dtype), jnp.where(kind < 0.9, other, ids))
             hidden = jnp.where(masked, shown, ids)
         logits, state = self.body.apply(params, state, hidden, mode)
         return MaskedOutputs(logits, masked), state
-
-
-def masked_cross_entropy(outputs: MaskedOutputs, targets: Int[Array, "B T"]) -> Float[Array, "B"]:
-    """The mean cross-entropy of the hidden tokens of each row.
-
-    Rows have equally many of them, so the mean over rows is that over hidden tokens.
-    """
-    each = cross_entropy(outputs.logits, targets)
-    hidden = outputs.masked.astype(each.dtype)
-    return (each * hidden).sum(-1) / hidden.sum(-1).clip(1)
-
-
-@dataclass(frozen=True)
-class AtMasked(Metric):
-    """A metric of the hidden tokens alone."""
-
-    metric: Metric
-
-    def measure(self, outputs: Any, targets: Any, weight: Any = None) -> Any:
-        hidden = outputs.masked.astype(jnp.float32)
-        weight = hidden if weight is None else hidden * jnp.asarray(weight).reshape(-1, 1)
-        return self.metric.measure(outputs.logits, targets, weight)
-
-    def merge(self, a: Any, b: Any) -> Any:
-        return self.metric.merge(a, b)
-
-    def result(self, sums: Any) -> Any:
-        return self.metric.result(sums)
