@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlkit import data
+from dlkit import data, nn
 from dlkit.cli import main
 from dlkit.cli.text import baselines
 from dlkit.config import load
