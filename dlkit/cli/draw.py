@@ -51,10 +51,10 @@ def rebuilds(parts: Any) -> bool:
 
 
 def predictions(parts: Any, params: Any, state: Any) -> Any:
-    """The model's outputs on the test set; None for an autoencoder, whose outputs are as large as the data."""
+    """The model's outputs on the test set; None where they are as large as the data: autoencoders, text."""
     from dlkit import train
 
-    if rebuilds(parts):
+    if rebuilds(parts) or parts.tokenizer is not None:
         return None
     names = parts.task.inputs
     x = parts.test[names] if isinstance(names, str) else tuple(parts.test[name] for name in names)

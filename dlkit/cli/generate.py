@@ -20,7 +20,8 @@ class Generate:
     """Continue a prompt with a language model: a run of yours, or a directory of Hugging Face's.
 
     A directory of Hugging Face's holds config.json, model.safetensors (or shards) and tokenizer.json, a run
-    tokenizer.json beside its config. Text appears as it is made; with --beams at the end.
+    tokenizer.json beside its config. An encoder-decoder (T5, seq2seq) answers the prompt instead of continuing it.
+    Text appears as it is made; with --beams at the end.
     """
 
     model: Annotated[Positional[str], arg(metavar="RUN_OR_DIRECTORY")]
@@ -56,37 +57,25 @@ class Generate:
 
         sampler = Sampler(0.0 if self.greedy else self.temperature, self.top_k, self.top_p, self.min_p)
         with prepare():
-            model, params, tokenizer, end = _read(Path(self.model))
+            source = _read(Path(self.model))
             text = sys.stdin.read() if self.prompt == "-" else self.prompt
-            ids = tokenizer.encode(text)
-            if ids.size == 0:
-                raise ValueError("the prompt is empty: give at least one token, --prompt TEXT")
-            found = []
+            ready, found = source.ready(text), []
             for i in range(self.samples):
                 key = jax.random.fold_in(jax.random.key(self.seed), i)
-                found.append(self._one(model, params, tokenizer, end, text, ids, sampler, key))
+                found.append(self._one(source, ready, text, sampler, key))
         if self.json:
             say(json.dumps({"prompt": text, "samples": found}, indent=1, ensure_ascii=False))
         return 0
 
-    def _one(
-        self,
-        model: Any,
-        params: Any,
-        tokenizer: Any,
-        end: int | None,
-        text: str,
-        ids: np.ndarray,
-        sampler: Any,
-        key: Any,
-    ) -> dict[str, Any]:
+    def _one(self, source: "Source", ready: tuple[Any, Any, np.ndarray], text: str, sampler: Any, key: Any) -> Any:
         import jax.numpy as jnp
 
         from dlkit import models
 
+        (model, params, ids), tokenizer, end = ready, source.tokenizer, source.end
         prompt, new, shown, first = jnp.asarray(ids)[None], [], "", None
         show = not self.json
-        if show:
+        if show and source.start is None:
             print(text, end="", flush=True)  # noqa: T201
         start = time.perf_counter()
         if self.beams is not None:
@@ -123,24 +112,63 @@ def _show(text: str, shown: str) -> str:
     return shown
 
 
-def _read(folder: Path) -> tuple[Any, Any, Any, int | None]:
-    """Model, parameters, tokenizer and the token that ends a text."""
+@dataclass(frozen=True)
+class Source:
+    """A model with its parameters and tokenizer; `end` ends a text, `start` begins the answer to a prompt."""
+
+    model: Any
+    params: Any
+    tokenizer: Any
+    end: int | None = None
+    start: int | None = None
+
+    def ready(self, text: str) -> tuple[Any, Any, np.ndarray]:
+        """The decoder, its parameters and the ids that it goes on from.
+
+        An encoder-decoder reads the prompt, and answers from the start token on; others continue the prompt.
+        """
+        import jax.numpy as jnp
+
+        from dlkit import models
+
+        ids = self.tokenizer.encode(text)
+        if ids.size == 0:
+            raise ValueError("the prompt is empty: give at least one token, --prompt TEXT")
+        if self.start is None:
+            return self.model, self.params, ids
+        if self.end is not None and ids[-1] != self.end:
+            ids = np.append(ids, self.end)
+        decoder = models.Conditioned(self.model)
+        params = decoder.condition(self.params, jnp.asarray(ids, jnp.int32)[None])
+        return decoder, params, np.array([self.start], np.int32)
+
+
+def _read(folder: Path) -> Source:
     from dlkit.data import load_tokenizer
 
     if (folder / "config.json").is_file():
         from dlkit import io
 
-        model, params, _ = io.from_hugging_face(folder)
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if config["model_type"] not in ("gpt2", "llama", "mistral", "qwen2", "qwen3"):
+        if config["model_type"] not in ("gpt2", "llama", "mistral", "qwen2", "qwen3", "t5"):
             raise ValueError(f"{folder} holds a {config['model_type']}, which does not continue text")
+        model, params, _ = io.from_hugging_face(folder)
         end = config.get("eos_token_id")
         end = end[0] if isinstance(end, list) else end
-        return model, params, load_tokenizer(folder), end
+        start = config.get("decoder_start_token_id", 0) if config["model_type"] == "t5" else None
+        return Source(model, params, load_tokenizer(folder), end, start)
     from dlkit.cli.runs import locate, restored
-    from dlkit.config.assemble import assemble
+    from dlkit.config.errors import ConfigError
+    from dlkit.config.language import language_model
+    from dlkit.config.model_parts import ON_PAIRS, ON_TEXT
 
     where, config = locate(str(folder))
-    parts = assemble(config)
-    params, _, _ = restored(where, parts.task.model)
-    return parts.task.model, params, load_tokenizer(where), None
+    if config.model.name not in (*ON_TEXT, *ON_PAIRS) or config.model.name == "bert":
+        raise ConfigError(f"this run is of a {config.model.name}, which does not continue text")
+    tokenizer = load_tokenizer(where)  # that of the run: the data may be another one here
+    model: Any = language_model(config.model, config.data, tokenizer)
+    params, _, _ = restored(where, model)
+    if config.model.name in ON_PAIRS:
+        words: Any = tokenizer
+        return Source(model.body, params, words, words.end, words.start)
+    return Source(model, params, tokenizer)

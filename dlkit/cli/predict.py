@@ -41,6 +41,8 @@ class Predict:
         if not self.images:
             raise ConfigError("predict wants at least one picture: dlkit predict RUN IMAGE ...")
         folder, config = locate(self.run_)
+        if config.data.name in ("text", "pairs"):
+            raise ConfigError(f"this run is of {config.data.name}, not of pictures: dlkit generate continues text")
         shape = build.input_shape(config)
         if config.model.name in REBUILD:
             raise ConfigError(f"this run is of a {config.model.name}, which knows no classes; dlkit plot draws it")

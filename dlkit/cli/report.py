@@ -37,7 +37,7 @@ def header(parts: Any, source: str, folder: Path, overridden: Sequence[str] = ()
     devices = jax.devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else f"cpu, {_cores()} cores"
     shape = build.input_shape(config) or parts.training["x"].shape[1:]
-    whole = None if "senders" in parts.training else (1, *shape)  # a graph is more than one array
+    whole = (1, *shape) if isinstance(parts.task.inputs, str) else None  # a graph is more than one array
     summary = inspect.summary(parts.task.model, whole, dtype=parts.training["x"].dtype)
     sets = {"train": parts.training, "valid": parts.valid, "test": parts.test}
     sizes = [f"{len(held):,} {name}" for name, held in sets.items() if held is not None]
@@ -75,7 +75,10 @@ def _wrapped(section: str) -> list[str]:
     return textwrap.wrap(section, 116, initial_indent=" " * 9, subsequent_indent=" " * 13, break_on_hyphens=False)
 
 
-INSTEAD = {("mnist", "digits"): "MNIST", ("cifar10", "digits"): "CIFAR-10", ("cora", "karate"): "Cora"}
+INSTEAD = {
+    ("mnist", "digits"): "MNIST", ("cifar10", "digits"): "CIFAR-10", ("cora", "karate"): "Cora",
+    ("text", "python source"): "tiny-shakespeare", ("pairs", "number words"): "eng-fra (English and French)",
+}  # fmt: skip
 
 
 def instead(parts: Any) -> str | None:
@@ -147,6 +150,9 @@ def after(folder: Path, source: str, overrides: Sequence[str], example: Path | N
         "samples.png": "",
         "manifold.png": "",
         "latent.png": "",
+        "attention.png": "",
+        "sample.txt": "",
+        "tokenizer.json": "",
     }
     there = [(str(folder / name), what) for name, what in named.items() if (folder / name).exists()]
     width = max((len(name) for name, _ in there), default=0)
@@ -156,6 +162,8 @@ def after(folder: Path, source: str, overrides: Sequence[str], example: Path | N
     run = quoted(folder)
     again = shlex.join([source, *kept, f"train.epochs={2 * epochs}", f"run.name={name}"])
     lines.append(f"  dlkit eval {run}")
+    if (folder / "tokenizer.json").exists():
+        lines.append(f"  dlkit generate {run} --prompt TEXT")
     if example is not None:
         lines.append(f"  dlkit predict {run} {quoted(example)}")
     lines.append(f"  dlkit summary {run}")

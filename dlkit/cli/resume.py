@@ -20,6 +20,7 @@ STEPS = ("checkpoints", "model")
 RECORDS = (
     "metrics.jsonl", RESOLVED, "result.json", "example.png", "learning_curves.png", "confusion_matrix.png",
     "misclassified.png", "reconstructions.png", "samples.png", "manifold.png", "latent.png",
+    "tokenizer.json", "sample.txt", "attention.png",
 )  # fmt: skip
 
 

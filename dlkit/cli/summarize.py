@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 from tyro.conf import Positional, arg
 
 __all__ = ["Summary"]
@@ -30,5 +31,7 @@ class Summary:
             raise ConfigError(f"--batch: expected at least 1, got {self.batch}")
         config = read_config(self.config, self.overrides)
         shape = build.input_shape(config)
-        print(summary(task_of(config).model, None if shape is None else (self.batch, *shape)))  # noqa: T201
+        dtype = np.int32 if config.data.name == "text" else np.float32
+        whole = None if shape is None else (self.batch, *shape)
+        print(summary(task_of(config).model, whole, dtype=dtype))  # noqa: T201
         return 0

@@ -65,6 +65,8 @@ class Train:
             folder.mkdir(parents=True, exist_ok=True)
             if there is None:
                 save(config, folder / RESOLVED)
+            if parts.tokenizer is not None:
+                parts.tokenizer.save(folder)
             return self._train(parts, folder, changed)
 
     def _overridden(self, config: Any) -> list[str]:
@@ -98,6 +100,7 @@ class Train:
         from dlkit.cli.draw import draw, predictions, rebuilds, save_example
         from dlkit.cli.draw_codes import draw_codes
         from dlkit.cli.runs import RESOLVED
+        from dlkit.cli.text import ending
         from dlkit.config import save
         from dlkit.config.errors import ConfigError
 
@@ -130,17 +133,21 @@ class Train:
         seconds = time.perf_counter() - started
         record(int(result.state.step))
         outputs = None
+        about: dict[str, Any] = {"best": result.best, "stopped_because": result.stopped_because}
         if parts.test is not None:
             params, state, size = result.state.params, result.state.state, parts.eval_batch_size
             values = train.evaluate(parts.task, params, state, parts.test, batch_size=size)
             other = f" of {parts.training.name}, not {asked}" if (asked := instead(parts)) else ""
             say(f"\ntest set{other}, {counted(len(parts.test), 'example')}\n{table(values)}\n")
             plain = {k: v if isinstance(v, int | float) else v.tolist() for k, v in values.items()}
-            about = {"test": plain, "best": result.best, "stopped_because": result.stopped_because}
-            if watch.began is not None or not (folder / "result.json").is_file():
-                text = json.dumps(about | {"seconds": seconds}, indent=1) + "\n"
-                (folder / "result.json").write_text(text, encoding="utf-8")
+            about = {"test": plain} | about
             outputs = predictions(parts, params, state)
+        if parts.tokenizer is not None:
+            told, about["text"] = ending(parts, result.state.params, folder)
+            say(f"\n{told}\n")
+        if len(about) > 2 and (watch.began is not None or not (folder / "result.json").is_file()):
+            text = json.dumps(about | {"seconds": seconds}, indent=1) + "\n"
+            (folder / "result.json").write_text(text, encoding="utf-8")
         if parts.config.train.plots:
             draw(folder, result.history, outputs, parts.test, parts.config.loss.name)
             if rebuilds(parts):

@@ -5,12 +5,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from dlkit import data, optim, train
+from dlkit import data, losses, metrics, optim, train
 from dlkit.config import build
 from dlkit.config.checks import check_labels, check_monitors, check_shapes
 from dlkit.config.errors import ConfigError
-from dlkit.config.model_parts import REBUILD
+from dlkit.config.language import corpus
+from dlkit.config.model_parts import ON_PAIRS, REBUILD
 from dlkit.config.optimizers import curvature
+from dlkit.config.parts import CrossEntropy
 from dlkit.config.schema import Config
 from dlkit.config.sources import GRAPHS, datasets
 
@@ -28,6 +30,7 @@ class Parts:
     valid: data.Arrays | None
     test: data.Arrays | None
     steps_per_epoch: int
+    tokenizer: Any = None
 
     def callbacks(self) -> list[train.Callback]:
         """Those that the configuration asks for; each call makes new ones."""
@@ -68,11 +71,19 @@ def task_of(config: Config) -> train.Task:
         model = config.train.policy.build()(model)
     rebuilds = config.model.name in REBUILD
     fields = ("x", "senders", "receivers") if config.data.name in GRAPHS else "x"
+    table = build.metric_table(config.metrics)
+    if config.model.name in ON_PAIRS:
+        fields = ("source", "x")
+    if config.model.name == "bert":
+        if config.loss != CrossEntropy(name="cross_entropy"):
+            raise ConfigError("loss: bert is trained with cross_entropy, without options")
+        masked = {name: metrics.AtMasked(metric) for name, metric in table.items()}
+        return train.Task(model, losses.masked_cross_entropy, masked, regularizer, inputs=("x", "masked"))
     if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
         raise ConfigError(f"loss: {config.loss.name} does not go with the model {config.model.name}: negative_elbo is "
                           "the loss of a vae")  # fmt: skip
     return train.Task(
-        model, Pixels(loss) if rebuilds else loss, build.metric_table(config.metrics), regularizer,
+        model, Pixels(loss) if rebuilds else loss, table, regularizer,
         inputs=fields, targets="x" if rebuilds else "y",
     )  # fmt: skip
 
@@ -112,6 +123,7 @@ def assemble(config: Config) -> Parts:
             f"train.accumulate: {config.train.accumulate} does not divide train.batch_size = {config.train.batch_size}"
         )
     outputs = check_shapes(task, optimizer, training, config.train.batch_size, config.train.freeze)
-    if config.model.name not in REBUILD:
+    if config.model.name not in (*REBUILD, "bert"):
         check_labels(config, outputs, (training, valid, test))
-    return Parts(config, task, optimizer, training, valid, test, steps)
+    tokenizer = corpus(config).tokenizer if config.data.name in ("text", "pairs") else None
+    return Parts(config, task, optimizer, training, valid, test, steps, tokenizer)

@@ -6,7 +6,8 @@ from typing import Any
 
 from dlkit import models, nn
 from dlkit.config.errors import ConfigError
-from dlkit.config.model_parts import REBUILD
+from dlkit.config.language import corpus, language_model
+from dlkit.config.model_parts import ON_PAIRS, ON_TEXT, REBUILD
 from dlkit.config.schema import Config
 from dlkit.config.sources import EXAMPLES, GRAPHS, graph_sizes
 
@@ -16,10 +17,12 @@ GRAPH_MODELS = ("gcn", "gat", "graph_sage")
 
 
 def input_shape(config: Config) -> tuple[int, ...] | None:
-    """The shape of one example as the model takes it; None where a `chain` does not say, and for graphs."""
+    """The shape of one example as the model takes it; None where a `chain` does not say, or it takes several arrays."""
     spec = config.model
-    if spec.name in GRAPH_MODELS:
+    if spec.name in (*GRAPH_MODELS, *ON_PAIRS, "bert"):
         return None
+    if spec.name in ON_TEXT:
+        return (getattr(config.data, "length", 1),)
     if spec.name == "resnet20":
         wanted: tuple[int, ...] | None = (32, 32, 3)
     elif spec.name in ("mlp", "linear"):
@@ -57,6 +60,8 @@ def model(config: Config) -> nn.Layer[Any, Any]:
     spec = config.model
     if spec.name not in GRAPH_MODELS and config.data.name in GRAPHS:
         raise ConfigError(f"model: {config.data.name} is a graph, and {spec.name} takes none: choose gcn, say")
+    if spec.name in (*ON_TEXT, *ON_PAIRS) or config.data.name in ("text", "pairs"):
+        return language_model(spec, config.data, corpus(config).tokenizer)
     front: dict[str, nn.Layer[Any, Any]] = {}
     if config.data.name in ("mnist", "cifar10"):
         front["rescale"] = nn.Rescale(1 / 255)

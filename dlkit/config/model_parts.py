@@ -7,7 +7,7 @@ from pydantic import Field
 from dlkit.config.parts import Activation, NotNegative, Rate, Section, Width, Widths
 from dlkit.nn.layer import Layer
 
-__all__ = ["REBUILD", "ModelSpec"]
+__all__ = ["ON_PAIRS", "ON_TEXT", "REBUILD", "ModelSpec"]
 
 Picture = Annotated[tuple[Width, Width, Width], Field()]
 Option = bool | int | float | tuple[int, ...] | tuple[tuple[int, ...], ...]
@@ -148,10 +148,100 @@ class GraphSage(Section):
     dropout: Rate = 0.5
 
 
+class Gpt(Section):
+    """Learned positions, pre-norm blocks with GELU, one matrix for tokens and output: for the data `text`."""
+
+    name: Literal["gpt"]
+    d: Width = 128
+    heads: Width = 4
+    depth: Width = 4
+    hidden: Width | None = None
+    rate: Rate = 0.0
+    bias: bool = True
+    tied: bool = True
+
+
+class Llama(Section):
+    """RMSNorm, rotary positions, SwiGLU, `kv_heads` keys and values: for the data `text`."""
+
+    name: Literal["llama"]
+    d: Width = 128
+    heads: Width = 4
+    depth: Width = 4
+    kv_heads: Width | None = None
+    hidden: Width | None = None
+    rate: Rate = 0.0
+    tied: bool = False
+
+
+class RnnLm(Section):
+    """`depth` recurrent layers between a table of tokens and a linear map: for the data `text`."""
+
+    name: Literal["rnn_lm"]
+    cell: Literal["lstm", "gru", "rnn"] = "lstm"
+    d: Width = 256
+    depth: Annotated[int, Field(ge=1, le=100)] = 2
+    rate: Rate = 0.0
+
+
+class BertSpec(Section):
+    """An encoder that guesses the share `masked` of the characters of the data `text`."""
+
+    name: Literal["bert"]
+    d: Width = 128
+    heads: Width = 4
+    depth: Width = 4
+    hidden: Width | None = None
+    rate: Rate = 0.0
+    masked: Annotated[float, Field(gt=0, lt=1)] = 0.15
+
+
+class Seq2SeqSpec(Section):
+    """An LSTM that attends to what another in both directions has read: for the data `pairs`."""
+
+    name: Literal["seq2seq"]
+    d: Width = 256
+    rate: Rate = 0.0
+
+
+class T5Spec(Section):
+    """An encoder-decoder Transformer with relative positions: for the data `pairs`."""
+
+    name: Literal["t5"]
+    d: Width = 128
+    heads: Width = 4
+    depth: Width = 2
+    hidden: Width | None = None
+    gated: bool = False
+    tied: bool = True
+    rate: Rate = 0.0
+
+
+ON_TEXT = ("gpt", "llama", "rnn_lm", "bert")
+"""Models of the data `text`."""
+ON_PAIRS = ("seq2seq", "t5")
+"""Models of the data `pairs`."""
 REBUILD = ("autoencoder", "conv_autoencoder", "vae")
 """Models whose targets are their inputs."""
 
 ModelSpec = Annotated[
-    Mlp | Cnn | Linear | Resnet20 | Chain | Classic | Autoencoder | ConvAutoencoder | Vae | Gcn | Gat | GraphSage,
+    Mlp
+    | Cnn
+    | Linear
+    | Resnet20
+    | Chain
+    | Classic
+    | Autoencoder
+    | ConvAutoencoder
+    | Vae
+    | Gcn
+    | Gat
+    | GraphSage
+    | Gpt
+    | Llama
+    | RnnLm
+    | BertSpec
+    | Seq2SeqSpec
+    | T5Spec,
     Field(discriminator="name"),
 ]

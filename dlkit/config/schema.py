@@ -94,7 +94,43 @@ class ArraysFile(Section):
     limit: Count | None = None
 
 
-DataSpec = Annotated[Digits | Mnist | Cifar10 | Cora | KarateClub | ArraysFile, Field(discriminator="name")]
+class Text(Section):
+    """Characters of tiny-shakespeare under DLKIT_DATA, or of a file of UTF-8 at `path`, in windows of `length`.
+
+    The last share `valid` of the text is the validation set. `stride` is from one training window to the next, by
+    default `length`; `limit` counts windows. With `fallback`, where tiny-shakespeare is missing, the source of Python's
+    standard library; the run says so.
+    """
+
+    name: Literal["text"]
+    path: Folder | None = None
+    length: Annotated[int, Field(ge=1, le=10**6)] = 64
+    stride: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    valid: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    limit: Count | None = None
+    fallback: bool = False
+
+
+class Pairs(Section):
+    """English and French sentences under DLKIT_DATA, or the two first columns of a file at `path` (tabs between).
+
+    Those of at most `length` words (and signs) count; one source is in one part alone. `limit` counts pairs. With
+    `fallback`, where the file of DLKIT_DATA is missing, numbers below 10,000 in English and French words; the run says
+    so.
+    """
+
+    name: Literal["pairs"]
+    path: Folder | None = None
+    length: Annotated[int, Field(ge=1, le=10_000)] = 12
+    valid: Size = 0.1
+    test: Size = 0.1
+    limit: Count | None = None
+    fallback: bool = False
+
+
+DataSpec = Annotated[
+    Digits | Mnist | Cifar10 | Cora | KarateClub | ArraysFile | Text | Pairs, Field(discriminator="name")
+]
 
 
 class EarlyStopping(Section):

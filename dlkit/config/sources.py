@@ -7,7 +7,8 @@ import numpy as np
 
 from dlkit import data
 from dlkit.config.errors import ConfigError, nearest
-from dlkit.config.schema import ArraysFile, Cifar10, Config, Cora, KarateClub, Mnist
+from dlkit.config.language import corpus
+from dlkit.config.schema import ArraysFile, Cifar10, Config, Cora, KarateClub, Mnist, Pairs, Text
 
 __all__ = ["EXAMPLES", "GRAPHS", "Split", "datasets", "graph_sizes"]
 
@@ -56,6 +57,8 @@ def datasets(config: Config) -> Split:
     try:
         if isinstance(spec, Cora | KarateClub):
             return _graph(config)
+        if isinstance(spec, Text | Pairs):
+            return corpus(config).split
         test: data.Arrays | None
         if spec.name == "mnist":
             whole, test = _mnist(spec)

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dlkit.data.word_tokenizer import WordTokenizer
+
 __all__ = ["BPETokenizer", "ByteTokenizer", "CharTokenizer", "Tokenizer", "load_tokenizer"]
 
 FILE = "tokenizer.json"
@@ -138,7 +140,7 @@ class BPETokenizer:
         return self._held.token_to_id(token)
 
 
-def load_tokenizer(directory: str | Path) -> CharTokenizer | ByteTokenizer | BPETokenizer:
+def load_tokenizer(directory: str | Path) -> CharTokenizer | ByteTokenizer | WordTokenizer | BPETokenizer:
     """The tokenizer in a directory: its `tokenizer.json`, Hugging Face's or one that `save` wrote.
 
     >>> import tempfile
@@ -163,6 +165,8 @@ def load_tokenizer(directory: str | Path) -> CharTokenizer | ByteTokenizer | BPE
         raise ValueError(f"{path} is no tokenizer: {error}") from None
     if kind == "CharTokenizer":
         return CharTokenizer(str(told["symbols"]))
+    if kind == "WordTokenizer":
+        return WordTokenizer(tuple(str(word) for word in told["words"]))
     return ByteTokenizer() if kind == "ByteTokenizer" else BPETokenizer(path)
 
 

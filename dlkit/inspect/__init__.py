@@ -1,5 +1,6 @@
 """Looking at models and runs: summaries, costs, signals, surfaces, pictures."""
 
+from dlkit.inspect.attention import attention_map
 from dlkit.inspect.codes import latent_scatter, picture_grid, reconstructions
 from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
@@ -17,6 +18,7 @@ __all__ = [
     "Signal",
     "Summary",
     "Surface",
+    "attention_map",
     "confusion_matrix",
     "count_evaluations",
     "descend",

@@ -12,6 +12,7 @@ from dlkit.losses.auxiliary import AuxLoss
 from dlkit.losses.binary import binary_cross_entropy, binary_focal, hinge, logistic, squared_hinge
 from dlkit.losses.classification import cross_entropy, focal, kl_divergence, multiclass_hinge
 from dlkit.losses.likelihood import gaussian_nll, poisson_nll
+from dlkit.losses.masked import masked_cross_entropy
 from dlkit.losses.penalties import WEIGHTS, Penalty, elastic_net, l1, l2
 from dlkit.losses.regression import huber, l2_loss, log_cosh, mae, mse, smooth_l1
 from dlkit.losses.sequence import ctc
@@ -43,6 +44,7 @@ __all__ = [
     "log_cosh",
     "logistic",
     "mae",
+    "masked_cross_entropy",
     "mse",
     "multiclass_hinge",
     "negative_elbo",

@@ -4,6 +4,7 @@ A metric is a frozen dataclass with `measure(outputs, targets, weight) -> sums` 
 `merge(a, b) -> sums`, and `result(sums)` on the host. `docs/metrics.md` has the table.
 """
 
+from dlkit.metrics.bleu import bleu
 from dlkit.metrics.calibration import CalibrationError
 from dlkit.metrics.classification import (
     Accuracy,
@@ -13,6 +14,7 @@ from dlkit.metrics.classification import (
     PrecisionRecallF1,
     TopKAccuracy,
 )
+from dlkit.metrics.masked import AtMasked
 from dlkit.metrics.metric import Average, Mean, Metric, Total
 from dlkit.metrics.ranking import AUC
 from dlkit.metrics.regression import MAE, MSE, R2
@@ -24,6 +26,7 @@ __all__ = [
     "MSE",
     "R2",
     "Accuracy",
+    "AtMasked",
     "Average",
     "BinaryAccuracy",
     "CalibrationError",
@@ -34,6 +37,7 @@ __all__ = [
     "PrecisionRecallF1",
     "TopKAccuracy",
     "Total",
+    "bleu",
     "measure_all",
     "merge_all",
     "result_all",

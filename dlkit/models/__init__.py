@@ -7,7 +7,10 @@ from dlkit.models.language.beam import beam_search
 from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
 from dlkit.models.language.decoder import Decoder, gpt, llama
 from dlkit.models.language.generate import generate, stream
+from dlkit.models.language.masked import MaskedLM, MaskedOutputs, choose_masked
+from dlkit.models.language.recurrent import rnn_lm
 from dlkit.models.language.sampling import GREEDY, Sampler
+from dlkit.models.language.seq2seq import Conditioned, Seq2Seq, Translator, seq2seq
 from dlkit.models.language.t5 import T5, t5
 from dlkit.models.language.whisper import AudioEncoder, whisper_encoder
 from dlkit.models.linear import linear
@@ -40,19 +43,25 @@ __all__ = [
     "Bias",
     "Branches",
     "ClassToken",
+    "Conditioned",
     "Decoder",
     "First",
     "ImagePositions",
     "MaskedHead",
+    "MaskedLM",
+    "MaskedOutputs",
     "NodeOutputs",
     "PadShortcut",
     "Sampler",
+    "Seq2Seq",
+    "Translator",
     "VAEOutputs",
     "alexnet",
     "alexnet_names",
     "autoencoder",
     "beam_search",
     "bert",
+    "choose_masked",
     "cnn",
     "conv_autoencoder",
     "convnext",
@@ -80,6 +89,8 @@ __all__ = [
     "resnet",
     "resnet20",
     "resnet_names",
+    "rnn_lm",
+    "seq2seq",
     "stream",
     "t5",
     "unet",

@@ -8,6 +8,8 @@ from typing import Any
 from dlkit import nn
 from dlkit.models.language.bert import bert
 from dlkit.models.language.decoder import gpt, llama
+from dlkit.models.language.recurrent import rnn_lm
+from dlkit.models.language.seq2seq import seq2seq
 from dlkit.models.language.t5 import t5
 from dlkit.models.language.whisper import whisper_encoder
 
@@ -33,6 +35,7 @@ def _whisper(d: int, heads: int, depth: int) -> Callable[..., Any]:
 LANGUAGE: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
         "gpt": gpt, "llama": llama, "bert": bert, "t5": t5, "whisper_encoder": whisper_encoder,
+        "rnn_lm": rnn_lm, "seq2seq": seq2seq,
         "gpt2": _gpt2(768, 12, 12), "gpt2_medium": _gpt2(1024, 16, 24), "gpt2_large": _gpt2(1280, 20, 36),
         "gpt2_xl": _gpt2(1600, 25, 48),
         "llama2_7b": functools.partial(llama, vocab=32000, d=4096, heads=32, depth=32, hidden=11008),
