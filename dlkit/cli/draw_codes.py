@@ -1,4 +1,4 @@
-"""The pictures of an autoencoder's run: reconstructions; of a variational one also samples and the latent plane."""
+"""The pictures of an autoencoder's run: reconstructions; of what generates, samples; of a VAE the latent plane, too."""
 
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
         return np.asarray(jax.nn.sigmoid(np.asarray(logits)))
 
     name = folder.name
+    if isinstance(model, models.Diffusion):
+        sample = jax.jit(lambda key: model.sample(params, state, key, SAMPLES))
+        drawn = np.asarray(sample(jax.random.key(0)))
+        return [inspect.picture_grid(drawn, folder / "samples.png", title=f"{name}, samples")]
     if not isinstance(model, models.VAE):
         path = folder / "reconstructions.png"
         noisy = [part for part in ("mask", "noise") if part in model.children()]

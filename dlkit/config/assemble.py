@@ -61,6 +61,10 @@ class Parts:
         return self.config.train.eval_batch_size or (1 if self.config.data.name in GRAPHS else 256)
 
 
+OWN = {"negative_elbo": "vae", "simple_diffusion": "ddpm"}
+"""Losses that go with one model, which goes with no other."""
+
+
 def task_of(config: Config) -> train.Task:
     """The model, its loss, its metrics and its penalty."""
     model, loss, regularizer = build.model(config), build.loss(config.loss), build.regularizer(config)
@@ -68,9 +72,11 @@ def task_of(config: Config) -> train.Task:
         model = config.train.policy.build()(model)
     rebuilds = config.model.name in REBUILD
     fields = ("x", "senders", "receivers") if config.data.name in GRAPHS else "x"
-    if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
-        raise ConfigError(f"loss: {config.loss.name} does not go with the model {config.model.name}: negative_elbo is "
-                          "the loss of a vae")  # fmt: skip
+    for name, owner in OWN.items():
+        if (config.loss.name == name) != (config.model.name == owner):
+            raise ConfigError(
+                f"loss: {config.loss.name} does not go with the model {config.model.name}: {name} is that of {owner}"
+            )
     return train.Task(
         model, Pixels(loss) if rebuilds else loss, build.metric_table(config.metrics), regularizer,
         inputs=fields, targets="x" if rebuilds else "y",
