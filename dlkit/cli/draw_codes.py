@@ -26,7 +26,7 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
     if isinstance(model, models.Diffusion):
         sample = jax.jit(lambda key: model.sample(params, state, key, SAMPLES))
         drawn = np.asarray(sample(jax.random.key(0)))
-        return [inspect.picture_grid(drawn, folder / "samples.png", title=f"{name}, samples")]
+        return [inspect.picture_grid(drawn, folder / "samples.png", gap=1, title=f"{name}, samples")]
     if not isinstance(model, models.VAE):
         path = folder / "reconstructions.png"
         noisy = [part for part in ("mask", "noise") if part in model.children()]

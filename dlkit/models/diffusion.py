@@ -170,6 +170,16 @@ class Diffusion(nn.Layer[Any, Any]):
 
         Reference: Song, Meng and Ermon, Denoising diffusion implicit models, 2020, arXiv:2010.02502, equations 12, 16.
         """
+        first, rest = jax.random.split(key)
+        noise = jax.random.normal(first, (n, *self.shape), dtype)
+        return self.denoise(params, state, noise, rest, steps=steps, eta=eta, clip=clip)
+
+    def denoise(
+        self, params: Any, state: Any, noise: Array, key: Any, *, steps: int | None = None, eta: float = 1.0,
+        clip: bool = True,
+    ) -> Float[Array, "n *shape"]:  # fmt: skip
+        """As `sample`, from a noise of your own `[n, *shape]`: with eta = 0 it is a code of the picture."""
+        n, dtype = noise.shape[0], noise.dtype
         total = self.schedule.steps
         steps = total if steps is None else steps
         if not 1 <= steps <= total or not 0 <= eta <= 1:
@@ -183,8 +193,6 @@ class Diffusion(nn.Layer[Any, Any]):
         of_noise = np.sqrt(np.maximum(1 - after - sigma**2, 0))
         each = (np.sqrt(a), np.sqrt(1 - a), np.sqrt(after), of_noise, sigma)
         tables = tuple(jnp.asarray(table, dtype) for table in each)
-        first, rest = jax.random.split(key)
-        x = jax.random.normal(first, (n, *self.shape), dtype)
         held = child_state(state, "net")
 
         net: Any = self.net  # it takes the keyword `time`
@@ -199,5 +207,5 @@ class Diffusion(nn.Layer[Any, Any]):
             fresh = jax.random.normal(key, x.shape, x.dtype) if eta else jnp.zeros_like(x)
             return root_after * guess + spread_after * noise + sigma * fresh, None
 
-        x, _ = jax.lax.scan(step, x, (jnp.asarray(time), jax.random.split(rest, steps), tables))
+        x, _ = jax.lax.scan(step, noise, (jnp.asarray(time), jax.random.split(key, steps), tables))
         return (jnp.clip(x, -1, 1) if clip else x) / 2 + 0.5

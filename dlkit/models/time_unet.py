@@ -177,13 +177,17 @@ def time_unet(
         up += [block((before if i == 0 else c) + c, c) for i in range(blocks)]
         before = c
     last = widths[-1]
-    attention = [PixelAttention(nn.GroupNorm(groups, last), nn.MultiHeadAttention(last, heads, out_init=Zeros()))]
+    attention = (
+        [PixelAttention(nn.GroupNorm(groups, last), nn.MultiHeadAttention(last, heads, out_init=Zeros()))]
+        if heads
+        else []
+    )
     return TimeUNet(
         nn.Chain(linear1=nn.Linear(widths[0], d), silu=nn.Silu(), linear2=nn.Linear(d, d)),
         nn.Conv(inside, widths[0], 3),
         tuple(down),
         tuple(nn.Conv(c, c, 3, stride=2, padding=1) for c in widths[:-1]),
-        (block(last, last), *(attention if heads else []), block(last, last)),
+        (block(last, last), *attention, block(last, last)),
         tuple(up),
         tuple(nn.Chain(upsample=nn.Upsample(2), conv=nn.Conv(c, c, 3)) for c in reversed(widths[1:])),
         nn.Chain(norm=nn.GroupNorm(groups, widths[0]), silu=nn.Silu(),
