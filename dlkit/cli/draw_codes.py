@@ -24,7 +24,8 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
 
     name = folder.name
     if isinstance(model, models.Diffusion):
-        sample = jax.jit(lambda key: model.sample(params, state, key, SAMPLES))
+        steps = min(SAMPLES, model.schedule.steps)  # all of them, ancestrally, would take ten times as long
+        sample = jax.jit(lambda key: model.sample(params, state, key, SAMPLES, steps=steps, eta=0.0))
         drawn = np.asarray(sample(jax.random.key(0)))
         return [inspect.picture_grid(drawn, folder / "samples.png", gap=1, title=f"{name}, samples")]
     if not isinstance(model, models.VAE):
