@@ -47,7 +47,7 @@ def main(run: str, steps: str = "100", eta: str = "0", samples: str = "200") -> 
     print(f"{len(made)} samples in {time.perf_counter() - started:.0f} s")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it has not converged after so many epochs
-        classifier = MLPClassifier((256,), max_iter=15, random_state=0)
+        classifier = MLPClassifier((256,), max_iter=15 if len(parts.training) > 10_000 else 200, random_state=0)
         classifier.fit(flat(parts.training.x[:KNOWN]), parts.training.y[:KNOWN])
     test = flat(parts.test.x)
     print(f"the classifier: {100 * classifier.score(test, parts.test.y):.2f} % of {len(test):,} test pictures")
