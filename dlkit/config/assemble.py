@@ -64,6 +64,10 @@ class Parts:
         return self.config.train.eval_batch_size or (1 if self.config.data.name in GRAPHS else 256)
 
 
+OWN = {"negative_elbo": "vae", "simple_diffusion": "ddpm"}
+"""Losses that go with one model, which goes with no other."""
+
+
 def task_of(config: Config) -> train.Task:
     """The model, its loss, its metrics and its penalty."""
     model, loss, regularizer = build.model(config), build.loss(config.loss), build.regularizer(config)
@@ -79,9 +83,11 @@ def task_of(config: Config) -> train.Task:
             raise ConfigError("loss: bert is trained with cross_entropy, without options")
         masked = {name: metrics.AtMasked(metric) for name, metric in table.items()}
         return train.Task(model, losses.masked_cross_entropy, masked, regularizer, inputs=("x", "masked"))
-    if (config.loss.name == "negative_elbo") != (config.model.name == "vae"):
-        raise ConfigError(f"loss: {config.loss.name} does not go with the model {config.model.name}: negative_elbo is "
-                          "the loss of a vae")  # fmt: skip
+    for name, owner in OWN.items():
+        if (config.loss.name == name) != (config.model.name == owner):
+            raise ConfigError(
+                f"loss: {config.loss.name} does not go with the model {config.model.name}: {name} is that of {owner}"
+            )
     return train.Task(
         model, Pixels(loss) if rebuilds else loss, table, regularizer,
         inputs=fields, targets="x" if rebuilds else "y",

@@ -20,6 +20,7 @@ LOSSES: Mapping[str, Callable[..., Any]] = {
     "binary_cross_entropy": losses.binary_cross_entropy,
     "huber": losses.huber,
     "negative_elbo": losses.negative_elbo,
+    "simple_diffusion": losses.simple_diffusion,
     "mse": losses.mse,
     "mae": losses.mae,
     "l2_loss": losses.l2_loss,

@@ -81,6 +81,8 @@ def model(config: Config) -> nn.Layer[Any, Any]:
         return body
     if isinstance(body, models.VAE):
         return dataclasses.replace(body, encoder=nn.Chain(**front, **body.encoder.children()))
+    if isinstance(body, models.Diffusion):
+        return dataclasses.replace(body, front=nn.Chain(**front))
     inside = body.children() if isinstance(body, nn.Chain) else {"body": body}
     return nn.Chain(**front, **inside)
 

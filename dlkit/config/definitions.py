@@ -36,7 +36,10 @@ def table() -> Mapping[str, type]:
     from dlkit.nn import initializers
 
     found: dict[str, type] = {}
-    bases = (nn.Layer, initializers.Initializer, optim.Transform, optim.Schedule, optim.LossScale, losses.Penalty)
+    bases = (
+        nn.Layer, initializers.Initializer, optim.Transform, optim.Schedule, optim.LossScale, losses.Penalty,
+        models.NoiseSchedule,
+    )  # fmt: skip
     prefixes = {"": nn, "initializers.": initializers, "optim.": optim, "losses.": losses, "models.": models}
     for prefix, module in prefixes.items():
         for name in module.__all__:

@@ -122,6 +122,23 @@ class Vae(Section):
     activation: Activation = "relu"
 
 
+class Ddpm(Section):
+    """A denoising diffusion model with a small U-Net; its loss is `simple_diffusion`.
+
+    `steps` times of noise by a `schedule`; `widths` are the channels of the levels, `blocks` residual blocks in each.
+    """
+
+    name: Literal["ddpm"]
+    input: Picture | None = None
+    widths: Annotated[Widths, Field(min_length=1)] = (32, 64)
+    blocks: Width = 1
+    groups: Width = 8
+    heads: Annotated[int, Field(ge=0, le=1000)] = 1
+    patch: Annotated[int, Field(ge=1, le=64)] = 1
+    steps: Annotated[int, Field(ge=1, le=10**5)] = 1000
+    schedule: Literal["linear", "cosine"] = "cosine"
+
+
 class Gcn(Section):
     """Two graph convolutions, for the nodes of `cora` or `karate_club`."""
 
@@ -221,7 +238,7 @@ ON_TEXT = ("gpt", "llama", "rnn_lm", "bert")
 """Models of the data `text`."""
 ON_PAIRS = ("seq2seq", "t5")
 """Models of the data `pairs`."""
-REBUILD = ("autoencoder", "conv_autoencoder", "vae")
+REBUILD = ("autoencoder", "conv_autoencoder", "vae", "ddpm")
 """Models whose targets are their inputs."""
 
 ModelSpec = Annotated[
@@ -234,6 +251,7 @@ ModelSpec = Annotated[
     | Autoencoder
     | ConvAutoencoder
     | Vae
+    | Ddpm
     | Gcn
     | Gat
     | GraphSage

@@ -60,7 +60,7 @@ class Huber(Section):
 class PlainLoss(Section):
     """A loss without options."""
 
-    name: Literal["binary_cross_entropy", "mse", "mae", "l2_loss", "log_cosh", "poisson_nll"]
+    name: Literal["binary_cross_entropy", "mse", "mae", "l2_loss", "log_cosh", "poisson_nll", "simple_diffusion"]
 
 
 class NegativeElbo(Section):

@@ -20,8 +20,10 @@ def _grey(images: Any) -> np.ndarray:
     return np.clip(images, 0, 1)
 
 
-def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture of all, row by row; missing ones are black."""
+def _tiled(images: np.ndarray, columns: int, gap: int = 0) -> np.ndarray:
+    """One picture of all, row by row; missing ones are black. Between them a grey line, `gap` pixels wide."""
+    edges = [(0, 0), (0, gap), (0, gap), *[(0, 0)] * (images.ndim - 3)]
+    images = np.pad(images, edges, constant_values=0.4)
     n, height, width, *colors = images.shape
     rows = -(-n // columns)
     blank = np.zeros((rows * columns - n, height, width, *colors))
@@ -29,13 +31,14 @@ def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
     return grid.swapaxes(1, 2).reshape(rows * height, columns * width, *colors)
 
 
-def picture_grid(images: Any, path: str | Path, *, columns: int = 0, title: str = "") -> Path:
-    """Pictures side by side without gaps, row by row: samples, or the plane of two latent numbers.
+def picture_grid(images: Any, path: str | Path, *, columns: int = 0, gap: int = 0, title: str = "") -> Path:
+    """Pictures side by side, row by row: samples, or the plane of two latent numbers.
 
     Args:
       images: `[N, H, W]`, `[N, H, W, 1]` or `[N, H, W, 3]`, in [0, 1].
       path: where the PNG is written.
       columns: pictures in a row; by default about the square root of N.
+      gap: pixels of grey between them.
       title: the heading.
 
     Raises:
@@ -44,7 +47,7 @@ def picture_grid(images: Any, path: str | Path, *, columns: int = 0, title: str 
     """
     images = _grey(images)
     columns = columns or int(np.ceil(np.sqrt(len(images))))
-    tiled = _tiled(images, columns)
+    tiled = _tiled(images, columns, gap)
     figure = _figure(6.0, 6.0 * tiled.shape[0] / tiled.shape[1] + (0.4 if title else 0))
     axes = figure.subplots()
     axes.imshow(tiled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")

@@ -17,7 +17,7 @@ from dlkit.losses.penalties import WEIGHTS, Penalty, elastic_net, l1, l2
 from dlkit.losses.regression import huber, l2_loss, log_cosh, mae, mse, smooth_l1
 from dlkit.losses.sequence import ctc
 from dlkit.losses.similarity import contrastive, cosine_distance, cosine_embedding, triplet
-from dlkit.losses.variational import gaussian_kl, negative_elbo
+from dlkit.losses.variational import gaussian_kl, negative_elbo, simple_diffusion
 from dlkit.losses.weighting import weighted_mean
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "multiclass_hinge",
     "negative_elbo",
     "poisson_nll",
+    "simple_diffusion",
     "smooth_l1",
     "squared_hinge",
     "triplet",

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from dlkit.batches import as_float, check_same_shape
 from dlkit.losses.arrays import Scalar
 
-__all__ = ["gaussian_kl", "negative_elbo"]
+__all__ = ["gaussian_kl", "negative_elbo", "simple_diffusion"]
 
 
 def gaussian_kl(mean: Float[ArrayLike, "*batch d"], log_var: Float[ArrayLike, "*batch d"]) -> Float[Array, "*batch"]:
@@ -61,3 +61,30 @@ def negative_elbo(outputs: Any, targets: ArrayLike, *, beta: Scalar = 1.0) -> Fl
     pixels = jax.nn.softplus(logits) - x.astype(logits.dtype) * logits
     pixels = jnp.sum(pixels, axis=tuple(range(1, pixels.ndim)))
     return pixels + beta * gaussian_kl(outputs.mean, outputs.log_var)
+
+
+def simple_diffusion(outputs: Any, targets: ArrayLike) -> Float[Array, "B"]:
+    r"""The simple loss of a denoising diffusion model: the mean squared error of the noise it predicts, `[B]`.
+
+    .. math:: \ell = \frac1d \sum_j (\varepsilon_j - \hat\varepsilon_j)^2
+
+    The variational bound without its weights, which would make much of the times with little noise. A model that knows
+    nothing predicts 0 and has the loss 1.
+
+    Args:
+      outputs: what has `predicted` and `noise`, both `[B, ...]`: `models.DiffusionOutputs`.
+      targets: not looked at: what is to be predicted was drawn with the outputs.
+
+    >>> from collections import namedtuple
+    >>> outputs = namedtuple("Outputs", "predicted noise")(jnp.zeros((1, 2)), jnp.array([[1.0, 2.0]]))
+    >>> simple_diffusion(outputs, jnp.zeros((1, 2)))
+    Array([2.5], dtype=float32)
+
+    Raises:
+      ValueError: shapes that differ. TypeError: not floating point.
+
+    Reference: Ho, Jain and Abbeel, Denoising diffusion probabilistic models, 2020, arXiv:2006.11239, equation 14.
+    """
+    predicted, noise = as_float(outputs.predicted, "predicted"), as_float(outputs.noise, "noise")
+    check_same_shape("simple_diffusion", predicted, noise)
+    return jnp.mean(jnp.square(predicted - noise), axis=tuple(range(1, noise.ndim)))

@@ -2,6 +2,7 @@
 
 from dlkit.models.autoencoder import autoencoder, conv_autoencoder, vae
 from dlkit.models.cnn import cnn
+from dlkit.models.diffusion import Diffusion, DiffusionOutputs, NoiseSchedule
 from dlkit.models.graph import NodeOutputs, gat, gcn, graph_sage
 from dlkit.models.language.beam import beam_search
 from dlkit.models.language.bert import Bert, Bias, MaskedHead, bert
@@ -19,6 +20,7 @@ from dlkit.models.parts import ACTIVATIONS
 from dlkit.models.registry import create
 from dlkit.models.registry import list_models as list
 from dlkit.models.surgery import features, with_head
+from dlkit.models.time_unet import PixelAttention, TimeBlock, TimeUNet, ddpm, time_unet
 from dlkit.models.vae import VAE, VAEOutputs, importance_bound
 from dlkit.models.vision.branches import AuxHeads, Branches
 from dlkit.models.vision.convnext import convnext, convnext_names
@@ -45,16 +47,22 @@ __all__ = [
     "ClassToken",
     "Conditioned",
     "Decoder",
+    "Diffusion",
+    "DiffusionOutputs",
     "First",
     "ImagePositions",
     "MaskedHead",
     "MaskedLM",
     "MaskedOutputs",
     "NodeOutputs",
+    "NoiseSchedule",
     "PadShortcut",
+    "PixelAttention",
     "Sampler",
     "Seq2Seq",
     "Translator",
+    "TimeBlock",
+    "TimeUNet",
     "VAEOutputs",
     "alexnet",
     "alexnet_names",
@@ -67,6 +75,7 @@ __all__ = [
     "convnext",
     "convnext_names",
     "create",
+    "ddpm",
     "densenet",
     "densenet_names",
     "features",
@@ -93,6 +102,7 @@ __all__ = [
     "seq2seq",
     "stream",
     "t5",
+    "time_unet",
     "unet",
     "vae",
     "vgg",

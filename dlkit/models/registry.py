@@ -17,6 +17,7 @@ from dlkit.models.graph import gat, gcn, graph_sage
 from dlkit.models.language.presets import LANGUAGE
 from dlkit.models.linear import linear
 from dlkit.models.mlp import mlp
+from dlkit.models.time_unet import ddpm
 from dlkit.models.vision.convnext import convnext
 from dlkit.models.vision.densenet import densenet
 from dlkit.models.vision.inception import inception_v1, inception_v3
@@ -41,7 +42,7 @@ TABLE: Mapping[str, Recipe] = MappingProxyType(
         "inception_v1": inception_v1, "inception_v3": inception_v3, "unet": unet, "convnext_tiny": convnext,
         "vit_b_16": functools.partial(vit, d=768, heads=12), "vit_s_16": functools.partial(vit, d=384, heads=6),
         "vit_ti_16": functools.partial(vit, d=192, heads=3),
-        "autoencoder": autoencoder, "conv_autoencoder": conv_autoencoder, "vae": vae,
+        "autoencoder": autoencoder, "conv_autoencoder": conv_autoencoder, "vae": vae, "ddpm": ddpm,
         "gcn": gcn, "gat": gat, "graph_sage": graph_sage,
         **LANGUAGE,
     }

@@ -88,7 +88,10 @@ def parts(definition):
 ARGUMENTS |= {
     "models.Decoder": parts(models.llama(5, 4, 2, 1)), "models.Bert": parts(models.bert(5, 4, 4, 2, 1)),
     "models.T5": parts(models.t5(5, 4, 2, 1)), "models.AudioEncoder": parts(models.whisper_encoder(3, 4, 4, 2, 1)),
-    "models.Bias": (4,),
+    "models.Bias": (4,), "models.Diffusion": (nn.Linear(2, 2), (2,), models.NoiseSchedule("cosine", 9)),
+    "models.TimeUNet": parts(models.time_unet(1, (2,), groups=1)),
+    "models.TimeBlock": parts(models.TimeBlock.of(2, 4, 3, 1)),
+    "models.PixelAttention": (nn.GroupNorm(1, 2), nn.MultiHeadAttention(2, 1)),
     "models.MaskedHead": (nn.Linear(4, 4), nn.Gelu(), nn.LayerNorm(4), models.Bias(5)),
 }  # fmt: skip
 FUNCTIONS = {  # that hold a function have no form as data

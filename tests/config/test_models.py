@@ -54,6 +54,13 @@ def test_bytes_are_rescaled_in_front_of_the_encoder_and_in_the_targets():
     np.testing.assert_allclose(loss, losses.negative_elbo(outputs, grey).mean(), rtol=1e-5)
 
 
+def test_a_diffusion_model_rescales_bytes_first():
+    spec = {"name": "ddpm", "widths": (8,), "patch": 2, "steps": 10}
+    task = assemble.task_of(config(spec, {"name": "mnist"}, "simple_diffusion"))
+    assert task.model.front == nn.Chain(rescale=nn.Rescale(1 / 255))
+    assert (task.model.shape, task.targets) == ((28, 28, 1), "x")
+
+
 def test_where_mnist_is_missing_digits_take_its_place_if_the_config_says_so(tmp_path, monkeypatch):
     for name, value in {"DLKIT_DATA": tmp_path, "XDG_CACHE_HOME": tmp_path, "DLKIT_OFFLINE": "1"}.items():
         monkeypatch.setenv(name, str(value))
@@ -103,6 +110,7 @@ def test_graphs_where_cora_is_missing(monkeypatch):
         ({"name": "gcn"}, {"name": "digits"}, "cross_entropy", "gcn wants a graph, but data is digits"),
         ({"name": "linear", "d_in": 3, "classes": 2}, {"name": "karate_club"}, "cross_entropy", "linear takes none"),
         ({"name": "vae"}, {"name": "digits"}, "mse", "mse does not go with the model vae"),
+        ({"name": "vae"}, {"name": "digits"}, "simple_diffusion", "does not go with the model vae"),
         ({"name": "cnn", "input": (8, 8, 1), "classes": 10}, {"name": "digits"}, "negative_elbo", "does not go with"),
         (
             {"name": "vae", "input": (9, 9, 1)},
@@ -119,6 +127,8 @@ def test_what_does_not_fit_is_an_error(model, data_, loss, message):
 
 NAMES = {
     "vae_mnist": "vae",
+    "ddpm_mnist": "ddpm",
+    "digits_ddpm": "ddpm",
     "cora_gcn": "gcn",
     "cora_gat": "gat",
     "cora_sage": "graph_sage",
