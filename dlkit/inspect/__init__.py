@@ -1,8 +1,12 @@
 """Looking at models and runs: summaries, costs, signals, surfaces, pictures."""
 
+from dlkit.inspect.attribution import integrated_gradients, occlusion, saliency, smooth_grad
 from dlkit.inspect.codes import latent_scatter, picture_grid, reconstructions
 from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
+from dlkit.inspect.grad_cam import grad_cam, layer_gradients
+from dlkit.inspect.maps import filters_plot, heat_plot, maps_plot
+from dlkit.inspect.maximization import Maximized, maximize_activation
 from dlkit.inspect.paths import descend, paths_plot
 from dlkit.inspect.plots import confusion_matrix, learning_curves, misclassified
 from dlkit.inspect.signal import Signal, signal_profile
@@ -13,6 +17,7 @@ __all__ = [
     "SURFACES",
     "EvaluationCounter",
     "Evaluations",
+    "Maximized",
     "Row",
     "Signal",
     "Summary",
@@ -20,14 +25,24 @@ __all__ = [
     "confusion_matrix",
     "count_evaluations",
     "descend",
+    "filters_plot",
     "flops",
+    "grad_cam",
+    "heat_plot",
+    "integrated_gradients",
     "latent_scatter",
+    "layer_gradients",
     "learning_curves",
+    "maps_plot",
+    "maximize_activation",
     "misclassified",
+    "occlusion",
     "paths_plot",
     "picture_grid",
     "quadratic",
     "reconstructions",
+    "saliency",
     "signal_profile",
+    "smooth_grad",
     "summary",
 ]
