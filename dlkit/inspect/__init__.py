@@ -1,7 +1,8 @@
 """Looking at models and runs: summaries, costs, signals, surfaces, pictures."""
 
 from dlkit.inspect.attribution import integrated_gradients, occlusion, saliency, smooth_grad
-from dlkit.inspect.codes import latent_scatter, picture_grid, reconstructions
+from dlkit.inspect.codes import latent_plane, latent_scatter, picture_grid, reconstructions
+from dlkit.inspect.collectives import Collective, collectives
 from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
 from dlkit.inspect.grad_cam import grad_cam, layer_gradients
@@ -15,6 +16,7 @@ from dlkit.inspect.surfaces import SURFACES, Surface, quadratic
 
 __all__ = [
     "SURFACES",
+    "Collective",
     "EvaluationCounter",
     "Evaluations",
     "Maximized",
@@ -22,6 +24,7 @@ __all__ = [
     "Signal",
     "Summary",
     "Surface",
+    "collectives",
     "confusion_matrix",
     "count_evaluations",
     "descend",
@@ -30,6 +33,7 @@ __all__ = [
     "grad_cam",
     "heat_plot",
     "integrated_gradients",
+    "latent_plane",
     "latent_scatter",
     "layer_gradients",
     "learning_curves",

@@ -69,8 +69,8 @@ def maximize_activation(
 
     Raises:
       TypeError: `start` is not floating point.
-      ValueError: fewer than one step; a penalty or a jitter where x is no picture; a jitter without a key; a radius that
-        is not positive; no layer or several layers match; a target that does not fit.
+      ValueError: fewer than one step; a penalty or a jitter where x is no picture; a jitter without a key; a radius
+        that is not positive; no layer or several layers match; a target that does not fit.
 
     References: Erhan, Bengio, Courville and Vincent, Visualizing higher-layer features of a deep network, 2009;
     Mahendran and Vedaldi, Understanding deep image representations by inverting them, 2014, arXiv:1412.0035 (total

@@ -103,7 +103,7 @@ def test_gradients_inside_a_stack_with_norms_are_those_of_the_rest():
     )
     np.testing.assert_allclose(y, model["norm"].apply(params["norm"], state["norm"], x, nn.EVAL)[0], rtol=1e-6)
     np.testing.assert_allclose(gradient, after(y), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ValueError, match="'stack' is run 4 times"):
+    with pytest.raises(ValueError, match="'stack' is run 3 times"):
         inspect.layer_gradients(model, params, state, x, 1, "stack")
 
 
