@@ -6,6 +6,7 @@ from dlkit.inspect.collectives import Collective, collectives
 from dlkit.inspect.evaluations import EvaluationCounter, Evaluations, count_evaluations
 from dlkit.inspect.flops import flops
 from dlkit.inspect.grad_cam import grad_cam, layer_gradients
+from dlkit.inspect.graphs import graph_layout, graph_plot
 from dlkit.inspect.maps import filters_plot, heat_plot, maps_plot
 from dlkit.inspect.maximization import Maximized, maximize_activation
 from dlkit.inspect.paths import descend, paths_plot
@@ -31,6 +32,8 @@ __all__ = [
     "filters_plot",
     "flops",
     "grad_cam",
+    "graph_layout",
+    "graph_plot",
     "heat_plot",
     "integrated_gradients",
     "latent_plane",

@@ -40,26 +40,32 @@ def _grey(images: Any) -> np.ndarray:
     return np.clip(images, 0, 1)
 
 
-def _tiled(images: np.ndarray, columns: int) -> np.ndarray:
-    """One picture of all, row by row; missing ones are black."""
+def _tiled(images: np.ndarray, columns: int, gap: int = 0) -> np.ndarray:
+    """One picture of all, row by row; missing ones are black, gaps grey."""
+    edges = [(0, 0), (0, gap), (0, gap), *[(0, 0)] * (images.ndim - 3)]
+    images = np.pad(images, edges, constant_values=0.4)
     n, height, width, *colors = images.shape
     rows = -(-n // columns)
     blank = np.zeros((rows * columns - n, height, width, *colors))
     grid = np.concatenate([images, blank]).reshape(rows, columns, height, width, *colors)
-    return grid.swapaxes(1, 2).reshape(rows * height, columns * width, *colors)
+    tiled = grid.swapaxes(1, 2).reshape(rows * height, columns * width, *colors)
+    return tiled[: rows * height - gap, : columns * width - gap]
 
 
 def _written(figure: Any, path: str | Path | None) -> Any:
     return figure if path is None else _save(figure, path)
 
 
-def picture_grid(images: Any, path: str | Path | None = None, *, columns: int = 0, title: str = "") -> Any:
-    """Pictures side by side without gaps, row by row: samples, or the plane of two latent numbers.
+def picture_grid(
+    images: Any, path: str | Path | None = None, *, columns: int = 0, gap: int = 0, title: str = ""
+) -> Any:
+    """Pictures side by side, row by row: samples, or the plane of two latent numbers.
 
     Args:
       images: `[N, H, W]`, `[N, H, W, 1]` or `[N, H, W, 3]`, in [0, 1].
       path: where the PNG is written; None gives the matplotlib figure instead of the path.
       columns: pictures in a row; by default about the square root of N.
+      gap: grey pixels between pictures; without them what goes over smoothly is seen better.
       title: the heading.
 
     Raises:
@@ -68,7 +74,7 @@ def picture_grid(images: Any, path: str | Path | None = None, *, columns: int = 
     """
     images = _grey(images)
     columns = columns or int(np.ceil(np.sqrt(len(images))))
-    tiled = _tiled(images, columns)
+    tiled = _tiled(images, columns, gap)
     figure = _figure(6.0, 6.0 * tiled.shape[0] / tiled.shape[1] + (0.4 if title else 0))
     axes = figure.subplots()
     axes.imshow(tiled, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -85,6 +91,7 @@ def reconstructions(
     *,
     seen: Any = None,
     columns: int = 12,
+    gap: int = 0,
     title: str = "Reconstructions",
 ) -> Any:
     """Each picture above what the model made of it.
@@ -94,6 +101,7 @@ def reconstructions(
       seen: what a denoising model was given of them, shaped likewise: a row between; cut to [0, 1].
       path: where the PNG is written; None gives the matplotlib figure instead of the path.
       columns: at most so many pictures are shown.
+      gap: grey pixels between them.
       title: the heading.
 
     Raises:
@@ -110,7 +118,7 @@ def reconstructions(
         told = ", ".join(f"{name} {row.shape}" for name, row in given.items())
         raise ValueError(f"reconstructions: expected one shape, got {told}")
     about = f"{title}, rows: {'input, output' if seen is None else 'input, seen by the model, output'}"
-    return picture_grid(np.concatenate([*given.values()]), path, columns=len(given["images"]), title=about)
+    return picture_grid(np.concatenate([*given.values()]), path, columns=len(given["images"]), gap=gap, title=about)
 
 
 def latent_scatter(

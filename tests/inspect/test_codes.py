@@ -51,6 +51,10 @@ def test_a_grid_is_filled_row_by_row_with_black_at_its_end(tmp_path, drawn):
     assert grid.shape == (4, 9, 3)
     np.testing.assert_array_equal(grid[2:, 3:6], images[4])
     assert not grid[2:, 6:].any()
+    apart = shown(inspect.picture_grid(images, columns=3, gap=1))
+    assert apart.shape == (5, 11, 3)
+    np.testing.assert_array_equal(apart[3:, 4:7], images[4])
+    np.testing.assert_array_equal(apart[2], 0.4)
     with pytest.raises(ValueError, match=r"got shape \(5, 2\)"):
         inspect.picture_grid(np.ones((5, 2)), tmp_path / "b.png")
 
