@@ -48,9 +48,7 @@ def draw_codes(folder: Path, model: Any, params: Any, state: Any, test: Any) -> 
     drawn = jax.random.normal(jax.random.key(0), (SAMPLES, model.latent))
     made.append(inspect.picture_grid(shown(decode(drawn)), folder / "samples.png", title=f"{name}, samples"))
     if model.latent == 2:
-        # Equal steps of probability under the prior: the corners are as likely as the middle.
-        line = np.asarray(jax.scipy.stats.norm.ppf((np.arange(SIDE, dtype=np.float32) + 0.5) / SIDE))
-        plane = np.stack(np.meshgrid(line, line[::-1]), -1).reshape(-1, 2)
+        plane = inspect.latent_plane(SIDE)
         made.append(inspect.picture_grid(shown(decode(plane)), folder / "manifold.png", title=f"{name}, plane of z"))
         scatter = inspect.latent_scatter
         path, title = folder / "latent.png", f"{name}, test set"

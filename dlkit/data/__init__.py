@@ -1,6 +1,7 @@
 """Data: arrays by name, splits, a loader whose order is a pure function, prefetching, and real datasets."""
 
 from dlkit.data.cifar import cifar10
+from dlkit.data.copying import copy_task
 from dlkit.data.dataset import Arrays
 from dlkit.data.digits import digits
 from dlkit.data.download import DownloadError
@@ -27,6 +28,7 @@ __all__ = [
     "Tokenizer",
     "WordTokenizer",
     "cifar10",
+    "copy_task",
     "cora",
     "digits",
     "english_french",

@@ -53,16 +53,19 @@ def features(
             if not held or held[-1] is not y:  # a block and what it is made of are one layer
                 held.append(y)
 
-    def unrolled(path: str, layer: nn.Layer) -> nn.Layer:
-        if isinstance(layer, nn.Stack):
-            return dataclasses.replace(layer, scan=False, remat="none")
-        return layer
-
-    plain = nn.map_layers(unrolled, model)
     with listening(hear):
-        plain.apply(params, state, x, mode, **inputs)
+        unrolled(model).apply(params, state, x, mode, **inputs)
     tree.match(paths, patterns)  # raises where a pattern matches nothing
     return {path: held[0] if len(held) == 1 else tuple(held) for path, held in seen.items()}
+
+
+def unrolled(model: nn.Layer[Any, Any]) -> nn.Layer[Any, Any]:
+    """The model whose stacks run their blocks one by one, so that what is in them can be seen from outside."""
+
+    def replace(path: str, layer: nn.Layer) -> nn.Layer:
+        return dataclasses.replace(layer, scan=False, remat="none") if isinstance(layer, nn.Stack) else layer
+
+    return nn.map_layers(replace, model)
 
 
 def with_head(

@@ -28,12 +28,15 @@ class _Frame:
 
 
 _frame: ContextVar[_Frame | None] = ContextVar("dlkit_frame", default=None)
-_ear: ContextVar[Callable[[str, Any], None] | None] = ContextVar("dlkit_ear", default=None)
+_ear: ContextVar[Callable[[str, Any], Any] | None] = ContextVar("dlkit_ear", default=None)
 
 
 @contextmanager
-def listening(hear: Callable[[str, Any], None]) -> Iterator[None]:
-    """Call `hear(path, y)` with what each layer gives, as long as the context lasts: for `models.features`."""
+def listening(hear: Callable[[str, Any], Any]) -> Iterator[None]:
+    """Call `hear(path, y)` with what each layer gives, as long as the context lasts: for `models.features`.
+
+    Where `hear` returns something, the model goes on with that: `inspect.grad_cam` adds a zero, to differentiate by it.
+    """
     token = _ear.set(hear)
     try:
         yield
@@ -91,7 +94,10 @@ def in_scope(method: Callable[..., Any]) -> Callable[..., Any]:
             with jax.named_scope(name or type(self).__name__):
                 result = method(self, params, *args, **kwargs)
             if (hear := _ear.get()) is not None:
-                hear(path, result[0] if method.__name__ == "apply" else result)
+                whole = method.__name__ == "apply"
+                instead = hear(path, result[0] if whole else result)
+                if instead is not None:
+                    result = (instead, *result[1:]) if whole else instead
             return result
         except Exception as error:
             note_where(error, path, self, given.get("x"))

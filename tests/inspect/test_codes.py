@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import stats
 
 from dlkit import data, inspect, models, train
 from dlkit.cli.draw_codes import draw_codes
@@ -50,6 +51,10 @@ def test_a_grid_is_filled_row_by_row_with_black_at_its_end(tmp_path, drawn):
     assert grid.shape == (4, 9, 3)
     np.testing.assert_array_equal(grid[2:, 3:6], images[4])
     assert not grid[2:, 6:].any()
+    apart = shown(inspect.picture_grid(images, columns=3, gap=1))
+    assert apart.shape == (5, 11, 3)
+    np.testing.assert_array_equal(apart[3:, 4:7], images[4])
+    np.testing.assert_array_equal(apart[2], 0.4)
     with pytest.raises(ValueError, match=r"got shape \(5, 2\)"):
         inspect.picture_grid(np.ones((5, 2)), tmp_path / "b.png")
 
@@ -61,8 +66,21 @@ def test_a_scatter_has_a_color_and_a_name_for_each_class(tmp_path, drawn):
     assert [t.get_text() for t in axes.get_legend().get_texts()] == ["cat", "dog", "owl"]
     np.testing.assert_array_equal(axes.collections[1].get_offsets(), codes[1::3])
     assert len({tuple(c.get_facecolor()[0]) for c in axes.collections}) == 3
+    assert [t.get_text() for t in axes.texts] == ["cat", "dog", "owl"]
+    np.testing.assert_allclose(axes.texts[2].get_position(), np.median(codes[2::3], axis=0))
+    assert inspect.latent_scatter(codes, labels).axes  # the figure itself, where nothing is written
     with pytest.raises(ValueError, match="wider, got shape"):
         inspect.latent_scatter(codes[:, :1], labels, tmp_path / "b.png")
+
+
+def test_the_plane_has_equal_steps_of_probability():
+    """Under the prior every cell is as likely as any other; the first number grows to the right, the second upwards."""
+    plane = inspect.latent_plane(4).reshape(4, 4, 2)
+    np.testing.assert_allclose(stats.norm.cdf(plane[0, :, 0]), [0.125, 0.375, 0.625, 0.875], atol=1e-6)
+    np.testing.assert_array_equal(plane[::-1, 0, 1], plane[0, :, 0])
+    assert plane.dtype == np.float32
+    with pytest.raises(ValueError, match="at least 1, got 0"):
+        inspect.latent_plane(0)
 
 
 @pytest.mark.parametrize("around", [lambda model: model, train.Policy(compute="bfloat16")], ids=["", "half"])

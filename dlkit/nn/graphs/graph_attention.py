@@ -76,14 +76,26 @@ class GATConv(Layer[GATConvParams, None]):
         return params | _init_bias(key, self)
 
     def apply(self, params: GATConvParams, state: None, x: Graph, mode: Mode) -> tuple[Graph, None]:
+        h, logits, senders, receivers = self._score(params, x)
+        return with_nodes(x, _attend(self, params, logits, h, senders, receivers, mode)), None
+
+    def attention(self, params: GATConvParams, x: Graph) -> tuple[Array, Array, Array]:
+        """Who looks at whom, and how much: senders `[E]`, receivers `[E]` and p `[E, heads]`, without dropout.
+
+        The p of the edges into one node add up to 1. With `self_loops` the edge of each node to itself comes last, N of
+        them. A receiver of N stands for an edge that is not used: padding, or a self loop that the graph had already.
+        """
+        _, logits, senders, receivers = self._score(params, x)
+        return senders, receivers, functional.segment_softmax(logits, receivers, x.nodes.shape[0])
+
+    def _score(self, params: GATConvParams, x: Graph) -> tuple[Array, Array, Array, Array]:
         graph = real_graph(self, x, self.d_in, params["w"])
         senders, receivers = _ends(self, graph)
         h = functional.linear(graph.nodes, params["w"]).reshape(-1, self.heads, self.d_out)
         sent = jnp.sum(h * params["a_sender"][None], axis=-1)
         got = jnp.sum(h * params["a_receiver"][None], axis=-1)
         logits = functional.take_rows(sent, senders) + functional.take_rows(got, receivers)
-        logits = functional.leaky_relu(logits, self.negative_slope)
-        return with_nodes(x, _attend(self, params, logits, h, senders, receivers, mode)), None
+        return h, functional.leaky_relu(logits, self.negative_slope), senders, receivers
 
 
 class GATv2ConvParams(TypedDict):
@@ -144,6 +156,15 @@ class GATv2Conv(Layer[GATv2ConvParams, None]):
         return params | _init_bias(key, self)
 
     def apply(self, params: GATv2ConvParams, state: None, x: Graph, mode: Mode) -> tuple[Graph, None]:
+        sent, logits, senders, receivers = self._score(params, x)
+        return with_nodes(x, _attend(self, params, logits, sent, senders, receivers, mode)), None
+
+    def attention(self, params: GATv2ConvParams, x: Graph) -> tuple[Array, Array, Array]:
+        """Who looks at whom, and how much: senders `[E]`, receivers `[E]`, p `[E, heads]`, as `GATConv.attention`."""
+        _, logits, senders, receivers = self._score(params, x)
+        return senders, receivers, functional.segment_softmax(logits, receivers, x.nodes.shape[0])
+
+    def _score(self, params: GATv2ConvParams, x: Graph) -> tuple[Array, Array, Array, Array]:
         graph = real_graph(self, x, self.d_in, params["sender"]["w"])
         senders, receivers = _ends(self, graph)
 
@@ -153,7 +174,7 @@ class GATv2Conv(Layer[GATv2ConvParams, None]):
         sent, got = heads(params["sender"]), heads(params["receiver"])
         pairs = functional.take_rows(sent, senders) + functional.take_rows(got, receivers)
         logits = jnp.sum(functional.leaky_relu(pairs, self.negative_slope) * params["a"][None], axis=-1)
-        return with_nodes(x, _attend(self, params, logits, sent, senders, receivers, mode)), None
+        return sent, logits, senders, receivers
 
 
 def _check(layer: GATConv | GATv2Conv) -> None:
