@@ -38,6 +38,13 @@ def ending(parts: Any, params: Any, folder: Path) -> tuple[str, dict[str, Any]]:
     return "\n".join(lines), told
 
 
+def _plain(parts: Any) -> Any:
+    """The model without `train.policy`: what it remembers has the dtype of the parameters."""
+    from dlkit.config import build
+
+    return build.model(parts.config)
+
+
 def _count(parts: Any, held: Any) -> int:
     return int(held["masked"].sum()) if "masked" in held else held["y"].size
 
@@ -48,7 +55,7 @@ def _sample(parts: Any, params: Any) -> str:
 
     from dlkit import models
 
-    model, tokenizer = parts.task.model, parts.tokenizer
+    model, tokenizer = _plain(parts), parts.tokenizer
     limit = getattr(getattr(model, "positions", None), "length", None)
     first = parts.training.x[:1, :1]
     steps = 300 if limit is None else min(300, limit)
@@ -88,7 +95,7 @@ def translated(parts: Any, params: Any, held: Any, batch: int = 64) -> list[list
     from dlkit import models
 
     tokenizer = parts.tokenizer
-    decoder = models.Conditioned(parts.task.model.body)
+    decoder = models.Conditioned(_plain(parts).body)
     condition = jax.jit(lambda p, source: decoder.condition(p, source, tokenizer.pad))
     start, found = jnp.full((batch, 1), tokenizer.start, jnp.int32), []
     for at in range(0, len(held), batch):
@@ -145,7 +152,7 @@ def _draw_attention(parts: Any, params: Any, folder: Path) -> None:
 
     from dlkit import inspect
 
-    body, tokenizer = parts.task.model.body, parts.tokenizer
+    body, tokenizer = _plain(parts).body, parts.tokenizer
     held = parts.training if parts.test is None else parts.test
     if not hasattr(body, "attention_weights") or not parts.config.train.plots:
         return
