@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import jax  # noqa: F401  (the doctests)
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Integer
 
