@@ -41,5 +41,5 @@ def test_notebook_is_committed_with_its_outputs(path):
 
 
 def test_there_are_notebooks():
-    names = ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "13", "14", "15", "18"]
+    names = ["01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "13", "14", "15", "16", "18"]
     assert [path.stem[:2] for path in NOTEBOOKS] == names
