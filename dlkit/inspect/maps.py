@@ -56,7 +56,7 @@ def _drawn(
 
 
 def _names(who: str, names: Sequence[str], n: int) -> list[str]:
-    if names and len(names) < n:
+    if len(names) and len(names) < n:
         raise ValueError(f"{who}: {len(names)} names for {n} pictures: give one for each")
     return [str(name) for name in names][:n]
 
