@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp  # noqa: F401  (the doctests)
 from jaxtyping import Array, Float, Int
 
 from dlkit.losses.classification import cross_entropy

@@ -92,6 +92,8 @@ ARGUMENTS |= {
     "models.TimeUNet": parts(models.time_unet(1, (2,), groups=1)),
     "models.TimeBlock": parts(models.TimeBlock.of(2, 4, 3, 1)),
     "models.PixelAttention": (nn.GroupNorm(1, 2), nn.MultiHeadAttention(2, 1)),
+    "models.MaskedLM": (nn.Linear(3, 2), 4), "models.Translator": (nn.Linear(3, 2),),
+    "models.Conditioned": (nn.Linear(3, 2),), "models.Seq2Seq": parts(models.seq2seq(7, 4)),
     "models.MaskedHead": (nn.Linear(4, 4), nn.Gelu(), nn.LayerNorm(4), models.Bias(5)),
 }  # fmt: skip
 FUNCTIONS = {  # that hold a function have no form as data

@@ -72,6 +72,7 @@ def test_jit_equals_eager_and_half_precision_is_computed_in_float32(name):
 
 def test_all_losses_are_in_the_table_above():
     functions = set(losses.__all__) - {"WEIGHTS", "Penalty", "elastic_net", "l1", "l2", "weighted_mean"}
+    functions -= {"masked_cross_entropy", "simple_diffusion"}  # of what models put out: their tests hold them
     assert functions <= set(LOSSES)
 
 

@@ -130,6 +130,7 @@ def test_the_loss_of_the_best_denoiser_is_what_noise_leaves_unknown():
     assert float(run(nn.training(jax.random.key(3)))) != float(run(nn.training(jax.random.key(2))))
 
 
+@pytest.mark.thorough
 def test_the_network_is_trained_everywhere_and_told_the_time():
     model = models.ddpm((4, 4, 1), (4, 8), groups=2, steps=20)  # two levels, small to compile fast
     rng = np.random.default_rng(0)
