@@ -30,7 +30,14 @@ def blocks(page: Path) -> list[tuple[int, str]]:
     return [(text[: m.start(1)].count("\n") + 1, m.group(1)) for m in found]
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.name)
+# Pages that take seconds: `.ci/run` runs them, and `pytest -m "" tests/test_docs.py`.
+LONG = ("autodiff", "curvature", "generalization", "language", "models", "preconditioners", "seeing", "zeroth_order")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.thorough if p.stem in LONG else (), id=p.name) for p in PAGES if blocks(p)],
+)
 def test_python_blocks_run(page, tmp_path, monkeypatch, unchecked):
     """The blocks of a page run in order in one namespace, in an empty directory, as a reader would run them."""
     monkeypatch.chdir(tmp_path)
