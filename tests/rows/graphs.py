@@ -1,5 +1,6 @@
 """Graph layers and memory."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from dlkit import nn
@@ -31,7 +32,7 @@ ROWS = [
         nn.DeepSets(nn.Chain(nn.Linear(16, 8), nn.Relu()), nn.Linear(8, 4)),
         normal(3, 5, 16),
         {"inner/linear1/b": (8,), "inner/linear1/w": (16, 8), "outer/b": (4,), "outer/w": (8, 4)},
-        options={"inputs": {"mask": np.ones((3, 5), bool)}},
+        options={"inputs": {"mask": jnp.ones((3, 5), bool)}},
     ),
     Row(nn.SAGEConv(16, 8), PLAIN, {"b": (8,), "w": (16, 8), "w_root": (16, 8)}, options=OPTIONS),
     Row(nn.SAGEConv(16, 8, "max", root=False), PLAIN, {"b": (8,), "w": (16, 8)}, options=OPTIONS),
