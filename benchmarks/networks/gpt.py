@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from families.case import fill
 from flax import nnx
 from timing import Trainer
 
 from dlkit import losses, models, nn, optim
-from networks.training import copied, jax_trainer, linear, torch_trainer
+from networks.training import jax_trainer, linear, token_loss, torch_trainer
 
 TITLE, STEPS, GOAL = "GPT 6 x 384, 6 heads, 256 tokens, batch 8, AdamW and clipping", 1, 1.0
 VOCAB, D, HEADS, LENGTH, DEPTH, BATCH = 65, 384, 6, 256, 6, 8
@@ -49,13 +50,6 @@ def trainers() -> dict[str, Callable[[], Trainer]]:
         "torch fused": partial(_torch, w, batch),
         "torch compiled, fused": partial(_torch, w, batch, compiled=True),
     }
-
-
-def _jax_loss(logits: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
-
-    return loss
 
 
 def dlkit_model(scan: bool) -> Any:
@@ -113,7 +107,7 @@ def _floor(w: Weights, batch: Any) -> Trainer:
             x = x + h @ b["down"] + b["down_b"]
         return norm(p["norm"], x) @ p["tokens"].T
 
-    return jax_trainer(_jax_loss(logits), params, batch, ADAMW)
+    return jax_trainer(token_loss(logits), params, batch, ADAMW)
 
 
 def _norm() -> Weights:
@@ -154,7 +148,7 @@ class _Nnx(nnx.Module):
 
 def _nnx(w: Weights, batch: Any) -> Trainer:
     definition, params, rest = nnx.split(_Nnx(w, nnx.Rngs(0)), nnx.Param, ...)
-    return jax_trainer(_jax_loss(lambda p, x: nnx.merge(definition, p, rest)(x)), params, batch, ADAMW)
+    return jax_trainer(token_loss(lambda p, x: nnx.merge(definition, p, rest)(x)), params, batch, ADAMW)
 
 
 class _EquinoxBlock(equinox.Module):
@@ -197,7 +191,7 @@ def _equinox(w: Weights, batch: Any) -> Trainer:
         return jax.vmap(model["norm"])(x) @ model["tokens"].T
 
     return jax_trainer(
-        _jax_loss(lambda p, x: jax.vmap(partial(one, equinox.combine(p, static)))(x)), params, batch, ADAMW
+        token_loss(lambda p, x: jax.vmap(partial(one, equinox.combine(p, static)))(x)), params, batch, ADAMW
     )
 
 
@@ -226,7 +220,7 @@ def _haiku(w: Weights, batch: Any) -> Trainer:
         for name, part in (("q", "query"), ("k", "key"), ("v", "value"), ("out", "linear")):
             params[f"attention{i}/{part}"]["w"] = block[name]
         params[f"up{i}"]["w"], params[f"down{i}"]["w"] = block["up"], block["down"]
-    return jax_trainer(_jax_loss(model.apply), params, batch, ADAMW)
+    return jax_trainer(token_loss(model.apply), params, batch, ADAMW)
 
 
 class TorchBlock(torch.nn.Module):
@@ -251,8 +245,8 @@ class TorchGPT(torch.nn.Module):
     def __init__(self, w: Weights) -> None:
         super().__init__()
         self.tokens, self.positions = torch.nn.Embedding(VOCAB, D), torch.nn.Embedding(LENGTH, D)
-        copied(self.tokens.weight, w["tokens"])
-        copied(self.positions.weight, w["positions"])
+        fill(self.tokens.weight, w["tokens"])
+        fill(self.positions.weight, w["positions"])
         self.blocks = torch.nn.ModuleList(TorchBlock(b) for b in w["blocks"])
         self.norm = torch.nn.LayerNorm(D)
 

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from families.case import fill
 from flax import nnx
 from timing import Trainer
 
 from dlkit import losses, nn, optim
-from networks.training import copied, jax_trainer, linear, torch_trainer
+from networks.training import jax_trainer, linear, token_loss, torch_trainer
 
 TITLE, STEPS, GOAL = "LSTM of 256 units over 64 characters, batch 64, Adam", 1, 1.0
 VOCAB, D, LENGTH, BATCH = 65, 256, 64, 64
@@ -37,13 +38,6 @@ def trainers() -> dict[str, Callable[[], Trainer]]:
         "torch eager": eager,
         "torch fused": partial(eager, fused=True),
     }
-
-
-def _jax_loss(logits: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    def loss(params: Any, x: Any, y: Any) -> Any:
-        return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
-
-    return loss
 
 
 def _dlkit(w: dict[str, np.ndarray], batch: Any) -> Trainer:
@@ -75,7 +69,7 @@ def _floor(w: dict[str, np.ndarray], batch: Any) -> Trainer:
         _, h = jax.lax.scan(step, (start, start), p["tokens"][x].swapaxes(0, 1))
         return h.swapaxes(0, 1) @ p["head"] + p["out"]
 
-    return jax_trainer(_jax_loss(logits), params, batch, ADAM)
+    return jax_trainer(token_loss(logits), params, batch, ADAM)
 
 
 class _Nnx(nnx.Module):
@@ -95,7 +89,7 @@ def _nnx(w: dict[str, np.ndarray], batch: Any) -> Trainer:
     model.tokens.embedding[...], model.head.kernel[...] = jnp.asarray(w["tokens"]), jnp.asarray(w["head"])
     cell.dense_i.kernel[...], cell.dense_h.kernel[...] = jnp.asarray(w["input"]), jnp.asarray(w["hidden"])
     definition, params, rest = nnx.split(model, nnx.Param, ...)
-    return jax_trainer(_jax_loss(lambda p, x: nnx.merge(definition, p, rest)(x)), params, batch, ADAM)
+    return jax_trainer(token_loss(lambda p, x: nnx.merge(definition, p, rest)(x)), params, batch, ADAM)
 
 
 def _equinox(w: dict[str, np.ndarray], batch: Any) -> Trainer:
@@ -122,7 +116,7 @@ def _equinox(w: dict[str, np.ndarray], batch: Any) -> Trainer:
         return jax.vmap(head)(jax.lax.scan(step, (start, start), jax.vmap(tokens)(x))[1])
 
     return jax_trainer(
-        _jax_loss(lambda p, x: jax.vmap(partial(one, equinox.combine(p, static)))(x)), params, batch, ADAM
+        token_loss(lambda p, x: jax.vmap(partial(one, equinox.combine(p, static)))(x)), params, batch, ADAM
     )
 
 
@@ -143,7 +137,7 @@ def _haiku(w: dict[str, np.ndarray], batch: Any) -> Trainer:
         "lstm/linear": {"w": np.concatenate([i, g, f, o], 1), "b": bias},
         "linear": {"w": w["head"], "b": np.zeros(VOCAB, np.float32)},
     }
-    return jax_trainer(_jax_loss(model.apply), params, batch, ADAM)
+    return jax_trainer(token_loss(model.apply), params, batch, ADAM)
 
 
 class _Torch(torch.nn.Module):
@@ -151,9 +145,9 @@ class _Torch(torch.nn.Module):
         super().__init__()
         self.tokens, self.lstm = torch.nn.Embedding(VOCAB, D), torch.nn.LSTM(D, D, batch_first=True)
         self.head = linear(w["head"])
-        copied(self.tokens.weight, w["tokens"])
-        copied(self.lstm.weight_ih_l0, w["input"].T)
-        copied(self.lstm.weight_hh_l0, w["hidden"].T)
+        fill(self.tokens.weight, w["tokens"])
+        fill(self.lstm.weight_ih_l0, w["input"].T)
+        fill(self.lstm.weight_hh_l0, w["hidden"].T)
         torch.nn.init.zeros_(self.lstm.bias_ih_l0)
         torch.nn.init.zeros_(self.lstm.bias_hh_l0).requires_grad_(False)  # one bias, as the others have
 

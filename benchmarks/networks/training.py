@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import torch
+from families.case import fill
 from timing import Trainer
 
-__all__ = ["copied", "jax_trainer", "linear", "torch_trainer"]
+__all__ = ["jax_trainer", "linear", "token_loss", "torch_trainer"]
 
 
 def jax_trainer(loss: Callable[..., Any], params: Any, batch: tuple[np.ndarray, ...], tx: Any) -> Trainer:
@@ -58,16 +60,19 @@ def torch_trainer(
     return Trainer(run, lambda: None, sum(p.numel() for p in model.parameters() if p.requires_grad))
 
 
-def copied(target: Any, values: np.ndarray) -> None:
-    """A torch parameter with these numbers."""
-    with torch.no_grad():
-        target.copy_(torch.tensor(np.ascontiguousarray(values)))
+def token_loss(logits: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    """The mean cross-entropy of `logits(params, x)`, written the obvious way."""
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        return optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y).mean()
+
+    return loss
 
 
 def linear(w: np.ndarray, bias: bool = True) -> torch.nn.Linear:
     """torch's, with this matrix `[d_in, d_out]` and a bias of zeros."""
     layer = torch.nn.Linear(*w.shape, bias=bias)
-    copied(layer.weight, w.T)
+    fill(layer.weight, w.T)
     if bias:
         torch.nn.init.zeros_(layer.bias)
     return layer

@@ -6,12 +6,12 @@ A. Krizhevsky, "Learning multiple layers of features from tiny images", 2009.
 import io
 import os
 import zipfile
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from dlkit.data.dataset import Arrays
+from dlkit.data.places import find
 
 __all__ = ["cifar10"]
 
@@ -45,7 +45,11 @@ def cifar10(
         raise ValueError(f'split must be "train" or "test", got {split!r}')
     if per_class is not None and per_class < 1:
         raise ValueError(f"per_class must be at least 1, got {per_class}")
-    path = _find(f"{split}.zip", root)
+    name, fix = (
+        f"{split}.zip",
+        "Put the archives of JPEG files, a folder for each class, into one of these, or give root=",
+    )
+    path = find(name, "cifar10_jpeg", root, what=f"CIFAR-10's {name}", fix=fix)
     try:
         from PIL import Image
     except ImportError as error:
@@ -66,17 +70,3 @@ def cifar10(
                     pictures.append(np.asarray(image.convert("RGB")))
                 labels.append(label)
     return Arrays(name=f"cifar10/{split}", classes=CLASSES, x=np.stack(pictures), y=np.asarray(labels, np.int32))
-
-
-def _find(name: str, root: str | os.PathLike[str] | None) -> Path:
-    data = os.environ.get("DLKIT_DATA")
-    places = [] if root is None else [Path(root)]
-    places += [Path(data) / "cifar10_jpeg", Path(data)] if data else []
-    for place in places:
-        if (place / name).is_file():
-            return place / name
-    looked = "".join(f"\n  {place}" for place in places) or " no folder: DLKIT_DATA is not set"
-    raise FileNotFoundError(
-        f"CIFAR-10's {name} was looked for in{looked}\nPut the archives of JPEG files, a folder for each class, into "
-        f"one of these folders, or give root="
-    )

@@ -1,11 +1,11 @@
 """Graphs whose nodes have classes: Cora's citations, and a karate club that is embedded."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
 from dlkit.data.dataset import Arrays
+from dlkit.data.places import find
 
 __all__ = ["cora", "karate_club"]
 
@@ -58,13 +58,7 @@ def cora(root: str | os.PathLike[str] | None = None) -> Split:
     References: Sen et al., Collective classification in network data, 2008; Yang, Cohen and Salakhutdinov, Revisiting
     semi-supervised learning with graph embeddings, 2016, arXiv:1603.08861 (the split).
     """
-    data = os.environ.get("DLKIT_DATA")
-    places = [] if root is None else [Path(root)]
-    places += [Path(data) / "cora", Path(data)] if data else []
-    found = next((p / "cora.npz" for p in places if (p / "cora.npz").is_file()), None)
-    if found is None:
-        looked = "".join(f"\n  {place}" for place in places) or " no folder: DLKIT_DATA is not set"
-        raise FileNotFoundError(f"cora.npz was looked for in{looked}")
+    found = find("cora.npz", "cora", root)
     wanted = ("feature_rows", "feature_cols", "feature_values", "feature_shape", "edges", "labels", "train")
     with np.load(found, allow_pickle=False) as file:
         if missing := [name for name in (*wanted, "validation", "test") if name not in file.files]:

@@ -12,6 +12,7 @@ import numpy as np
 from dlkit.data.dataset import Arrays
 from dlkit.data.download import DownloadError, cache_folder, fetch
 from dlkit.data.idx import IdxError, read_idx
+from dlkit.data.places import places
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -55,25 +56,23 @@ def mnist(split: Literal["train", "test"] = "train", root: str | os.PathLike[str
 
 def folders(root: str | os.PathLike[str] | None = None) -> list[Path]:
     """Where the files are looked for, in this order."""
-    data = os.environ.get("DLKIT_DATA")
-    found = [] if root is None else [Path(root)]
-    return [*found, *([Path(data) / "mnist", Path(data)] if data else []), cache_folder("mnist")]
+    return [*places("mnist", root), cache_folder("mnist")]
 
 
 def _load(name: str, root: str | os.PathLike[str] | None) -> np.ndarray:
     sha256, size = FILES[name]
-    places = folders(root)
+    looked = folders(root)
     names = [f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
-    for path in (folder / file for folder in places for file in names):
+    for path in (folder / file for folder in looked for file in names):
         if path.is_file():
             return read_idx(path, max_bytes=size, sha256=sha256)
-    target = (places[0] if root is not None else places[-1]) / name
+    target = (looked[0] if root is not None else looked[-1]) / name
     try:
         fetch([f"{mirror}{name}.gz" for mirror in MIRRORS], target, sha256=sha256, size=size, gzipped=True)
     except DownloadError as error:
-        looked = "\n".join(f"  {place}" for place in places)
+        shown = "\n".join(f"  {place}" for place in looked)
         raise DownloadError(
-            f"MNIST's file {name} (or {name}.gz) was looked for in\n{looked}\nand could not be downloaded: {error}\n"
+            f"MNIST's file {name} (or {name}.gz) was looked for in\n{shown}\nand could not be downloaded: {error}\n"
             "Put the four files of MNIST into one of these folders, or set DLKIT_DATA to the folder that holds them"
         ) from error
     return read_idx(target, max_bytes=size, sha256=sha256)

@@ -8,6 +8,7 @@ import numpy as np
 
 from dlkit.data.dataset import Arrays
 from dlkit.data.order import permutation
+from dlkit.data.places import find
 from dlkit.data.text import read_text
 from dlkit.data.word_tokenizer import WordTokenizer
 
@@ -24,14 +25,7 @@ def english_french(root: str | os.PathLike[str] | None = None) -> list[tuple[str
     Raises:
       FileNotFoundError: there is no such file; the message lists the places.
     """
-    data = os.environ.get("DLKIT_DATA")
-    places = [] if root is None else [Path(root)]
-    places += [Path(data) / "eng_fra", Path(data)] if data else []
-    for place in places:
-        if (place / "eng-fra.tsv").is_file():
-            return read_pairs(place / "eng-fra.tsv")
-    looked = "".join(f"\n  {place}" for place in places) or " no folder: DLKIT_DATA is not set"
-    raise FileNotFoundError(f"eng-fra.tsv was looked for in{looked}\nPut it there, or give root=")
+    return read_pairs(find("eng-fra.tsv", "eng_fra", root, fix="Put it there, or give root="))
 
 
 def read_pairs(path: str | os.PathLike[str]) -> list[tuple[str, str]]:

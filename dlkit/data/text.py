@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dlkit.data.dataset import Arrays
+from dlkit.data.places import find
 
 __all__ = ["python_source", "tiny_shakespeare", "windows"]
 
@@ -21,14 +22,8 @@ def tiny_shakespeare(root: str | os.PathLike[str] | None = None) -> str:
     Raises:
       FileNotFoundError: there is no such file; the message lists the places.
     """
-    data = os.environ.get("DLKIT_DATA")
-    places = [] if root is None else [Path(root)]
-    places += [Path(data) / "tinyshakespeare", Path(data)] if data else []
-    for place in places:
-        if (place / "input.txt").is_file():
-            return read_text(place / "input.txt")
-    looked = "".join(f"\n  {place}" for place in places) or " no folder: DLKIT_DATA is not set"
-    raise FileNotFoundError(f"tiny-shakespeare's input.txt was looked for in{looked}\nPut it there, or give root=")
+    what, fix = "tiny-shakespeare's input.txt", "Put it there, or give root="
+    return read_text(find("input.txt", "tinyshakespeare", root, what=what, fix=fix))
 
 
 def python_source(characters: int = 1_000_000) -> str:

@@ -10,13 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rows import attention, basics, convolution, graphs, normalization, recurrent, transformer
+from rows import ROWS
 
 from dlkit import nn
 from dlkit.testing.randomness import recording
 
-FAMILIES = (basics, convolution, normalization, recurrent, attention, transformer, graphs)
-ROWS = [row for family in FAMILIES for row in family.ROWS]
 KEY = jax.random.key(0)
 # They draw in training.
 DRAWS = {

@@ -8,14 +8,12 @@ import inspect
 import jax
 import jax.numpy as jnp
 import pytest
-from rows import attention, basics, convolution, graphs, normalization, recurrent, transformer
+from rows import ROWS
 
 from dlkit import nn, tree
 from dlkit.testing import check_layer
 
 pytestmark = pytest.mark.types
-FAMILIES = (basics, convolution, normalization, recurrent, attention, transformer, graphs)
-ROWS = [row for family in FAMILIES for row in family.ROWS]
 
 
 def others(rows):
